@@ -1,0 +1,41 @@
+"""The one place where an `ApiError` becomes HTTP."""
+
+import json
+from typing import Any
+
+import orjson
+from starlette.types import Send
+
+from lakeport.errors import ApiError
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def encode_error(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]:
+    """Status, headers and JSON body of an error, as Databricks' clients expect them."""
+    body = _json(error.body(request_id))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    # The SDK waits for whole seconds and takes 0 for "at once, again and again".
+    if error.status in (429, 503):
+        headers.append((b"retry-after", str(max(1, error.retry_after or 1)).encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return error.status, headers, body
+
+
+async def send_error(send: Send, error: ApiError, request_id: str, more: Headers) -> None:
+    """Answer with `error`; `more` are headers of the reply besides the error's own."""
+    status, headers, body = encode_error(error, request_id)
+    await send({"type": "http.response.start", "status": status, "headers": headers + more})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        # A message may quote what is no valid Unicode.
+        return json.dumps(body).encode()

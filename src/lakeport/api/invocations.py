@@ -1,0 +1,251 @@
+"""The data plane's routes: raw ASGI, since a framework costs more than a small model's predict."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+from lakeport.api.bodies import ClientGone, read_body
+from lakeport.api.errors import Headers, encode_error, send_error
+from lakeport.auth.callers import Caller
+from lakeport.errors import (
+    ENDPOINT_GONE,
+    ApiError,
+    EndpointNotFound,
+    Internal,
+    MethodNotAllowed,
+    error_body,
+)
+from lakeport.serving.ports import Invocation, InvokePort, Reply, StreamReply
+
+logger = logging.getLogger("lakeport.api")
+
+PREFIX = "/serving-endpoints/"
+
+#: An answer that takes longer than this is worth a task that sees the client hang up.
+WATCH_AFTER = 0.05
+
+
+@lru_cache(maxsize=1024)
+def parse_path(raw_path: bytes) -> tuple[str, str | None] | None:
+    """Endpoint and served entity (None: the traffic decides) of an invocation's path, or None.
+
+    Raises EndpointNotFound for a name that no endpoint can have. Names are decoded once, after
+    the path was split: a name cannot add a part to it.
+    """
+    match raw_path.split(b"/"):
+        case [b"", b"serving-endpoints", name, b"invocations"]:
+            return _name(name), None
+        case [b"", b"serving-endpoints", name, b"served-models", entity, b"invocations"]:
+            return _name(name), _name(entity)
+    return None
+
+
+def _name(part: bytes) -> str:
+    try:
+        name = unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        raise EndpointNotFound(ENDPOINT_GONE) from None
+    if not 0 < len(name) <= 255 or not name.isprintable():
+        raise EndpointNotFound(ENDPOINT_GONE)
+    return name
+
+
+class Invocations:
+    """Answers invocations. `max_body` bounds a request's body, in bytes."""
+
+    def __init__(self, invoke: InvokePort, *, max_body: int) -> None:
+        self._invoke = invoke
+        self._max_body = max_body
+
+    async def answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        endpoint: str,
+        entity: str | None,
+        caller: Caller,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        more: Headers,
+    ) -> None:
+        """One invocation from body to answer; `more` are headers that every reply carries."""
+        try:
+            if scope["method"] != "POST":
+                more = [*more, (b"allow", b"POST")]
+                raise MethodNotAllowed("An endpoint is invoked with POST.")
+            invocation = Invocation(
+                endpoint=endpoint,
+                entity=entity,
+                body=await read_body(receive, headers, self._max_body),
+                content_type=_lower(headers.get(b"content-type")),
+                content_encoding=_lower(headers.get(b"content-encoding")),
+                request_id=request_id,
+            )
+            reply = await self._watched(receive, caller, invocation)
+        except ApiError as error:
+            await send_error(send, error, request_id, more)
+        except ClientGone:
+            return
+        else:
+            if isinstance(reply, Reply):
+                await _send_reply(send, reply, more)
+            else:
+                await _send_stream(receive, send, reply, request_id, more)
+
+    async def _watched(
+        self, receive: Receive, caller: Caller, invocation: Invocation
+    ) -> Reply | StreamReply:
+        """The endpoint's answer; cancelled with ClientGone once the client hangs up.
+
+        A timer, not a task: most answers come before it would fire.
+        """
+        watch = Watch(receive)
+        timer = asyncio.get_running_loop().call_later(WATCH_AFTER, watch.start)
+        try:
+            return await self._invoke.invoke(caller, invocation)
+        except asyncio.CancelledError:
+            watch.raise_if_gone()
+            raise
+        finally:
+            timer.cancel()
+            watch.stop()
+
+
+class Watch:
+    """Cancels the task that made it when the client hangs up. For use once the body is read: only
+    then does `receive` have nothing but the end to tell."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._watching: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def start(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._wait())
+
+    def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def raise_if_gone(self) -> None:
+        """In a cancelled task: raises ClientGone if it was the client that cancelled it."""
+        if self._gone:
+            if self._task is not None:
+                self._task.uncancel()
+            raise ClientGone from None
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+@lru_cache(maxsize=256)
+def _lower(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1").strip().lower()
+
+
+async def _send_reply(send: Send, reply: Reply, more: Headers) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [
+                (b"content-type", reply.content_type.encode("latin-1")),
+                (b"content-length", str(len(reply.body)).encode()),
+                (b"served-model-name", _header(reply.served_entity)),
+                *more,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _send_stream(
+    receive: Receive, send: Send, reply: StreamReply, request_id: str, more: Headers
+) -> None:
+    """Server-sent events, one a JSON document; `[DONE]` at the end unless an error was the last."""
+    watch = Watch(receive)
+    watch.start()
+    try:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"text/event-stream"),
+                    (b"cache-control", b"no-cache"),
+                    (b"served-model-name", _header(reply.served_entity)),
+                    *more,
+                ],
+            }
+        )
+        last = b""
+        try:
+            async for last in reply.events:
+                await send(_event(last))
+        except ApiError as error:
+            last = orjson.dumps({"error": error.body(request_id)})
+            await send(_event(last))
+        except Exception:  # the head of the answer is out: all that is left is to say so in the stream
+            logger.exception("invocation %s failed in mid-stream", request_id)
+            last = orjson.dumps(
+                {"error": error_body(Internal.error_code, "The stream broke off.", request_id)}
+            )
+            await send(_event(last))
+        end = b"" if is_error(last) else b"data: [DONE]\n\n"
+        await send({"type": "http.response.body", "body": end})
+    except asyncio.CancelledError:
+        try:
+            watch.raise_if_gone()
+        except ClientGone:
+            return
+        raise
+    finally:
+        watch.stop()
+        await _close(reply.events)
+
+
+def _event(document: bytes) -> Message:
+    if b"\n" in document:
+        document = document.replace(b"\n", b"\ndata: ")
+    return {
+        "type": "http.response.body",
+        "body": b"data: " + document + b"\n\n",
+        "more_body": True,
+    }
+
+
+def is_error(event: bytes) -> bool:
+    """Whether a stream's event tells of a failure: a JSON object with `error`."""
+    if b'"error"' not in event:
+        return False
+    try:
+        document = orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(document, dict):
+        return False
+    output = document.get("databricks_output")
+    return bool(document.get("error") or (isinstance(output, dict) and output.get("error")))
+
+
+async def _close(events: AsyncIterator[bytes]) -> None:
+    aclose = getattr(events, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+@lru_cache(maxsize=1024)
+def _header(value: str) -> bytes:
+    return value.encode("latin-1", "replace")

@@ -1,0 +1,37 @@
+"""What the HTTP edge needs besides `control.ports` and `serving.ports`."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lakeport.auth.callers import Caller
+from lakeport.stores.records import TokenRecord
+
+
+class TokensPort(Protocol):
+    """`auth/tokens.py` is the implementation. Methods raise `lakeport.errors.ApiError`s."""
+
+    def authenticate(self, header: bytes | None) -> Caller:
+        """Who sent this `Authorization` header, from the snapshot in memory.
+
+        Called on every request: no I/O. Raises Unauthenticated.
+        """
+        ...
+
+    async def refresh_authenticate(self, header: bytes | None) -> Caller:
+        """As `authenticate`, after a look at the store: a token made by `lakeport token` meanwhile
+        is known from its first use. Bounds by itself how often it looks. Raises Unauthenticated."""
+        ...
+
+    async def create(
+        self, caller: Caller, *, comment: str, lifetime_seconds: int | None
+    ) -> tuple[str, TokenRecord]:
+        """A new token of `caller`'s own: its value, shown this once, and its record."""
+        ...
+
+    async def list(self, caller: Caller) -> Sequence[TokenRecord]:
+        """The caller's own tokens."""
+        ...
+
+    async def delete(self, caller: Caller, token_id: str) -> None:
+        """Raises NotFound when the caller has no such token."""
+        ...

@@ -1,0 +1,118 @@
+"""The HTTP server: uvicorn in a loop of our own, with our door."""
+
+import asyncio
+import contextlib
+import errno
+import math
+import socket
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from lakeport.api.door import Door, DoorConfig, Limits
+
+
+class Server(uvicorn.Server):
+    """`await serve()` runs it until `should_exit` is set; `started` says that it listens.
+
+    It leaves signals alone. The end: no new connections, running requests finish within the grace.
+    """
+
+    def __init__(self, config: DoorConfig, sockets: Sequence[socket.socket]) -> None:
+        super().__init__(config)
+        self._sockets = list(sockets)
+        self._sweep: asyncio.TimerHandle | None = None
+        limits = config.limits
+        shortest = min(limits.first_byte, limits.head, limits.body_idle, limits.linger)
+        self._every = min(1.0, shortest / 4)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        port: int = self._sockets[0].getsockname()[1]
+        return port
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(sockets or self._sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._check_connections(asyncio.get_running_loop().time())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if self._sweep is not None:
+                self._sweep.cancel()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def _check_connections(self, last: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        # A copy: a connection that ends leaves the set.
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Door):
+                connection.check(now, now - last)
+        self._sweep = loop.call_later(self._every, self._check_connections, now)
+
+
+def make_server(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    sockets: Sequence[socket.socket] | None = None,
+    limits: Limits | None = None,
+    grace: float = 30,
+) -> Server:
+    """A server for `app` on `sockets`, or on `host` and `port` (0: a free one), bound already.
+
+    `grace` is the time in seconds that running requests have to finish once `should_exit` is set.
+    Raises OSError when the address cannot be had.
+    """
+    config = DoorConfig(
+        app,
+        http=Door,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=math.ceil(limits.keep_alive if limits else Limits().keep_alive),
+        timeout_graceful_shutdown=math.ceil(grace),
+    )
+    config.limits = limits or Limits()
+    return Server(config, sockets if sockets is not None else bind(host, port))
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address that `host` names, all on one port.
+
+    Raises OSError when the port is taken on one of them, or none can be had.
+    """
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        chosen = sockets[0].getsockname()[1] if sockets else port
+        try:
+            listener = socket.create_server((str(address[0]), chosen), family=family, backlog=2048)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for opened in sockets:
+                    opened.close()
+                raise
+            # `localhost` may name an IPv6 address on a machine that has none.
+            missing = error
+        else:
+            sockets.append(listener)
+    if not sockets:
+        raise missing or OSError(f"{host} names no address")
+    return sockets

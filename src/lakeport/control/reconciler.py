@@ -1,0 +1,289 @@
+"""Makes fact follow wish: one task an endpoint, as docs/internals/rollout.md says.
+
+The records here are the ones in the store: a move is stored first and replaces the record in
+memory only then. All writers of one endpoint take its lock.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from lakeport.control import rollout, updates
+from lakeport.control.replicas import ReplicaSet
+from lakeport.control.rollout import Observed
+from lakeport.control.validation import PER_REPLICA, replicas
+from lakeport.runtimes.base import DeploymentSpec, Runtime
+from lakeport.serving.routes import EndpointRoute, RouteTable
+from lakeport.stores.base import Store, StoreError
+from lakeport.stores.records import EndpointRecord, EntityRecord, EventRecord
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a move that the store refused is tried again.
+STORE_RETRY = 1.0
+
+
+class FrontPort(Protocol):
+    """What the reconciler tells a front, all of it plain values (`serving/invoke.py`)."""
+
+    def publish(self, routes: RouteTable) -> None: ...
+    def set_replicas(self, deployment: str, addresses: Mapping[str, str]) -> None: ...
+    async def drain(self, deployment: str, timeout: float) -> None: ...
+
+
+class _Kept:
+    """One endpoint under care."""
+
+    def __init__(self, record: EndpointRecord) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.sets: dict[str, ReplicaSet] = {}
+        self.changed = asyncio.Event()
+        self.deleted = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Reconciler:
+    """Holds every endpoint's record and what runs for it."""
+
+    def __init__(
+        self,
+        store: Store,
+        runtime: Runtime,
+        front: FrontPort,
+        *,
+        now_ms: Callable[[], int],
+        drain_timeout: float,
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._front = front
+        self._now_ms = now_ms
+        self._drain_timeout = drain_timeout
+        self._kept: dict[str, _Kept] = {}
+        self._by_deployment: dict[str, _Kept] = {}
+        self._routes: dict[str, EndpointRoute] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    # --- life -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take up every stored endpoint where it was left."""
+        for record in await self._store.endpoints():
+            self._adopt(record)
+        self._publish()
+
+    async def close(self) -> None:
+        """Stop everything that runs; what is stored stays as it is."""
+        tasks = [kept.task for kept in self._kept.values() if kept.task]
+        for task in [*tasks, *self._background]:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        sets = [group for kept in self._kept.values() for group in kept.sets.values()]
+        await asyncio.gather(*(group.close() for group in sets))
+
+    def _adopt(self, record: EndpointRecord) -> _Kept:
+        kept = _Kept(record)
+        self._kept[record.name] = kept
+        self._routes[record.name] = rollout.route(record)
+        kept.task = asyncio.get_running_loop().create_task(
+            self._keep(kept), name=f"endpoint {record.name}"
+        )
+        return kept
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        return sorted(self._kept)
+
+    def record(self, name: str) -> EndpointRecord | None:
+        kept = self._kept.get(name)
+        return kept.record if kept else None
+
+    def by_id(self, id: str) -> EndpointRecord | None:
+        return next((k.record for k in self._kept.values() if k.record.id == id), None)
+
+    def replica_set(self, record: EndpointRecord, entity: EntityRecord) -> ReplicaSet | None:
+        kept = self._kept.get(record.name)
+        return kept.sets.get(rollout.deployment_id(record.id, entity)) if kept else None
+
+    # --- moves ------------------------------------------------------------------------------
+
+    async def create(self, record: EndpointRecord, *events: EventRecord) -> EndpointRecord:
+        """Store a new endpoint and begin to care for it. Raises AlreadyExists."""
+        stored = await self._store.insert_endpoint(record)
+        self._adopt(stored)
+        self._publish()
+        for event in events:
+            await self._store.add_event(event)
+        return stored
+
+    async def move(
+        self,
+        name: str,
+        change: Callable[[EndpointRecord], EndpointRecord],
+        *events: EventRecord,
+    ) -> EndpointRecord | None:
+        """Store what `change` makes of the record, and act on it; None when the endpoint is gone.
+
+        Whatever `change` raises leaves everything as it was.
+        """
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        async with kept.lock:
+            if kept.deleted:
+                return None
+            await self._save(kept, change(kept.record), *events)
+            return kept.record
+
+    async def delete(self, name: str, *events: EventRecord) -> bool:
+        """The name is free when this returns; running requests end. False when there was none."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return False
+        async with kept.lock:
+            if kept.deleted:
+                return False
+            await self._store.delete_endpoint(kept.record.id, *events)
+            kept.deleted = True
+            del self._kept[name]
+            self._routes.pop(name, None)
+            self._publish()
+        if kept.task:
+            kept.task.cancel()
+            await asyncio.gather(kept.task, return_exceptions=True)
+        for id in list(kept.sets):
+            self._retire(kept, id)
+        return True
+
+    async def _save(self, kept: _Kept, record: EndpointRecord, *events: EventRecord) -> None:
+        kept.record = await self._store.save_endpoint(record, *events)
+        self._routes[record.name] = rollout.route(kept.record)
+        self._publish()
+        kept.changed.set()
+
+    def _publish(self) -> None:
+        self._front.publish(dict(self._routes))
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    async def _keep(self, kept: _Kept) -> None:
+        while True:
+            kept.changed.clear()
+            try:
+                settled = await self._look(kept)
+            except StoreError as problem:
+                log.warning("%s: the store refused: %s; trying again", kept.record.name, problem)
+                await asyncio.sleep(STORE_RETRY)
+                continue
+            if settled:
+                await kept.changed.wait()
+
+    async def _look(self, kept: _Kept) -> bool:
+        """One look and what follows from it; False when there is more to do at once."""
+        observed: dict[str, Observed] = {id: group.observed for id, group in kept.sets.items()}
+        step = rollout.decide(kept.record, observed)
+        for entity in step.start:
+            self._start(kept, entity)
+        if step.promote or step.failures:
+            async with kept.lock:
+                # A stop or an update cannot have come between: while IN_PROGRESS both are refused.
+                if kept.deleted:
+                    return True
+                name, now = kept.record.name, self._now_ms()
+                if step.failures:
+                    reasons = "; ".join(f"{entity}: {why}" for entity, why in step.failures.items())
+                    await self._save(
+                        kept,
+                        updates.fail(kept.record, step.failures, now=now),
+                        EventRecord(now, name, "update_failed", reasons),
+                    )
+                else:
+                    pending = kept.record.pending
+                    version = pending.version if pending else 0
+                    await self._save(
+                        kept,
+                        updates.promote(kept.record, now=now),
+                        EventRecord(
+                            now, name, "update_succeeded", f"Config version {version} serves."
+                        ),
+                    )
+            return False
+        for id in step.retire:
+            self._retire(kept, id)
+        return True
+
+    def _start(self, kept: _Kept, entity: EntityRecord) -> None:
+        record = kept.record
+        id = rollout.deployment_id(record.id, entity)
+        spec = DeploymentSpec(
+            id=id,
+            endpoint=record.name,
+            entity=entity.name,
+            model_name=entity.entity_name,
+            model_version=entity.resolved_version,
+            model_key=entity.model_key,
+            path=entity.path,
+            workload_type=entity.workload_type,
+            concurrency=PER_REPLICA,
+            environment=entity.environment,
+        )
+        self._by_deployment[id] = kept
+        self._front.set_replicas(id, {})
+        count = replicas(entity.workload_size, entity.min_concurrency)
+        kept.sets[id] = ReplicaSet(spec, count, self._runtime, self)
+
+    def _retire(self, kept: _Kept, id: str) -> None:
+        group = kept.sets.pop(id)
+        task = asyncio.get_running_loop().create_task(self._end(id, group), name=f"retire {id}")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _end(self, id: str, group: ReplicaSet) -> None:
+        try:
+            await self._front.drain(id, self._drain_timeout)
+        finally:
+            self._by_deployment.pop(id, None)
+            await group.close()
+            self._runtime.forget(id)
+
+    # --- what replica sets tell -------------------------------------------------------------
+
+    def replicas_changed(self, deployment: str, addresses: Mapping[str, str]) -> None:
+        if deployment in self._by_deployment:
+            self._front.set_replicas(deployment, addresses)
+
+    def phase_changed(self, deployment: str) -> None:
+        kept = self._by_deployment.get(deployment)
+        if kept is not None:
+            kept.changed.set()
+
+    def happened(self, deployment: str, kind: str, message: str) -> None:
+        kept = self._by_deployment.get(deployment)
+        if kept is None:
+            return
+        name = kept.record.name
+        group = kept.sets.get(deployment)
+        entity = group.spec.entity if group else None
+        log.info("%s/%s: %s: %s", name, entity, kind, message)
+        self._note(EventRecord(self._now_ms(), name, kind, message, entity=entity))
+
+    def hung(self, deployment: str, replica: str) -> None:
+        """A front says that a replica let a request's deadline pass."""
+        kept = self._by_deployment.get(deployment)
+        group = kept.sets.get(deployment) if kept else None
+        if group is not None:
+            group.replace(replica)
+
+    def _note(self, event: EventRecord) -> None:
+        async def write() -> None:
+            try:
+                await self._store.add_event(event)
+            except StoreError as problem:
+                log.warning("an event could not be stored: %s", problem)
+
+        task = asyncio.get_running_loop().create_task(write())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,338 @@
+"""What a request asks for, checked: pure functions from wire types to a wish.
+
+Every refusal names the field and what was expected. What Databricks can do and Lakeport cannot yet
+is refused by name with NOT_IMPLEMENTED: an accepted limit that limits nothing would be a lie.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lakeport.errors import InvalidParameter, NotImplementedYet
+from lakeport.stores.records import RouteRecord
+from lakeport.wire.endpoints import (
+    CoreConfigInput,
+    CreateEndpoint,
+    ServedEntityInput,
+    Tag,
+    TrafficConfig,
+)
+
+#: Letters, digits, `-` and `_`; 1 to 63 characters (Databricks' documentation).
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: Names of Databricks' own foundation model endpoints.
+RESERVED_PREFIX = "databricks-"
+VERSION = re.compile(r"[1-9][0-9]{0,9}")
+ALIAS = re.compile(r"@[A-Za-z0-9_.-]{1,255}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+SECRET = re.compile(r"\{\{\s*secrets/")
+SIZES = ("Small", "Medium", "Large")
+#: Databricks' other workload types, newest SDK included.
+OTHER_TYPES = (
+    "CPU_MEDIUM", "CPU_LARGE", "GPU_SMALL", "GPU_MEDIUM", "GPU_LARGE", "GPU_XLARGE", "GPU_XLARGE_8",
+    "MULTIGPU_MEDIUM",
+)  # fmt: skip
+MAX_VARIABLES = 30
+MAX_CONCURRENCY = 1024
+#: Requests that one replica takes at a time; provisioned concurrency comes in multiples of it.
+PER_REPLICA = 4
+MAX_TAGS = 50
+MAX_DESCRIPTION = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WishedEntity:
+    """A served entity as asked for, with every default filled in."""
+
+    name: str
+    entity_name: str
+    entity_version: str
+    workload_type: str
+    workload_size: str | None
+    min_concurrency: int | None
+    max_concurrency: int | None
+    scale_to_zero: bool
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WishedConfig:
+    #: Sorted by name.
+    entities: tuple[WishedEntity, ...]
+    routes: tuple[RouteRecord, ...]
+
+
+def endpoint_name(name: str) -> str:
+    """Raises InvalidParameter unless `name` may be an endpoint's name."""
+    if not NAME.fullmatch(name):
+        raise InvalidParameter(
+            f"name: {_shown(name)} is not a valid endpoint name; expected 1 to 63 letters, digits, "
+            "'-' and '_', starting with a letter or digit."
+        )
+    if name.startswith(RESERVED_PREFIX):
+        raise InvalidParameter(
+            f"name: {_shown(name)} is reserved; names that start with '{RESERVED_PREFIX}' are "
+            "those of foundation model endpoints."
+        )
+    return name
+
+
+def create(request: CreateEndpoint, *, max_entities: int) -> WishedConfig | None:
+    """The config that a create request asks for, or None where it has none."""
+    endpoint_name(request.name)
+    _refuse(bool(request.ai_gateway), "ai_gateway", "AI Gateway")
+    _refuse(bool(request.rate_limits), "rate_limits", "Rate limits")
+    _refuse(bool(request.route_optimized), "route_optimized", "Route optimization")
+    _refuse(bool(request.telemetry_config), "telemetry_config", "Telemetry")
+    tags(request.tags or [])
+    if request.description is not None and len(request.description) > MAX_DESCRIPTION:
+        raise InvalidParameter(
+            f"description: {len(request.description)} characters; "
+            f"expected at most {MAX_DESCRIPTION}."
+        )
+    if request.config is None:
+        return None
+    wish = config(request.config, max_entities=max_entities, at="config.", may_be_empty=True)
+    return wish if wish.entities else None
+
+
+def tags(given: Sequence[Tag], at: str = "tags") -> dict[str, str | None]:
+    """Tags by key. Raises InvalidParameter for a key given twice."""
+    found: dict[str, str | None] = {}
+    for position, tag in enumerate(given):
+        if tag.key in found:
+            raise InvalidParameter(f"{at}[{position}].key: {_shown(tag.key)} is given twice.")
+        found[tag.key] = tag.value
+    if len(found) > MAX_TAGS:
+        raise InvalidParameter(f"{at}: {len(found)} tags; expected at most {MAX_TAGS}.")
+    return found
+
+
+def config(
+    request: CoreConfigInput, *, max_entities: int, at: str = "", may_be_empty: bool = False
+) -> WishedConfig:
+    """The config that a request asks for. `at` is where it stands, for messages."""
+    capture: Mapping[str, Any] = request.auto_capture_config or {}
+    _refuse(
+        bool(capture) and capture.get("enabled") is not False,
+        f"{at}auto_capture_config",
+        "Inference tables",
+    )
+    if request.served_entities and request.served_models:
+        raise InvalidParameter(
+            f"{at}served_models: give either served_entities or served_models (its older name), "
+            "not both."
+        )
+    field = "served_models" if request.served_models else "served_entities"
+    asked = request.served_entities or request.served_models or []
+    if not asked and not may_be_empty:
+        raise InvalidParameter(f"{at}served_entities: expected at least one served entity.")
+    if len(asked) > max_entities:
+        raise InvalidParameter(
+            f"{at}{field}: {len(asked)} served entities; expected at most {max_entities}."
+        )
+    entities: dict[str, WishedEntity] = {}
+    for position, given in enumerate(asked):
+        where = f"{at}{field}[{position}]."
+        entity = _entity(given, where, older=field == "served_models")
+        if entity.name in entities:
+            raise InvalidParameter(
+                f"{where}name: '{entity.name}' is the name of another served entity; names must "
+                "be unique within an endpoint."
+            )
+        entities[entity.name] = entity
+    routes = _routes(request.traffic_config, tuple(entities), f"{at}traffic_config")
+    return WishedConfig(tuple(entities[name] for name in sorted(entities)), routes)
+
+
+def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
+    for unsupported, what in (
+        ("external_model", "External models"),
+        ("foundation_model", "Foundation models"),
+        ("instance_profile_arn", "Instance profiles"),
+        ("min_provisioned_throughput", "Provisioned throughput"),
+        ("max_provisioned_throughput", "Provisioned throughput"),
+        ("provisioned_model_units", "Provisioned model units"),
+    ):
+        _refuse(bool(getattr(given, unsupported)), f"{at}{unsupported}", what)
+    name_field, version_field = (
+        ("model_name", "model_version") if older else ("entity_name", "entity_version")
+    )
+    model = given.entity_name or given.model_name
+    version = given.entity_version or given.model_version
+    if not model:
+        raise InvalidParameter(f"{at}{name_field}: expected the name of a registered model.")
+    if "\x00" in model or len(model) > 255:
+        raise InvalidParameter(
+            f"{at}{name_field}: {_shown(model)} is not the name of a registered model."
+        )
+    if not version:
+        raise InvalidParameter(
+            f"{at}{version_field}: expected a version of '{model}' as a number (\"1\") or an "
+            'alias ("@champion").'
+        )
+    if not VERSION.fullmatch(version) and not ALIAS.fullmatch(version):
+        raise InvalidParameter(
+            f"{at}{version_field}: {_shown(version)} is not a version; expected a number as text "
+            '("1") or an alias ("@champion").'
+        )
+    name = given.name or _default_name(model, version)
+    if not NAME.fullmatch(name):
+        raise InvalidParameter(
+            f"{at}name: {_shown(name)} is not a valid served entity name; expected 1 to 63 "
+            "letters, digits, '-' and '_', starting with a letter or digit."
+        )
+    kind = given.workload_type or "CPU"
+    if kind in OTHER_TYPES:
+        raise NotImplementedYet(
+            f"{at}workload_type: '{kind}' is not supported by Lakeport yet; use 'CPU'."
+        )
+    if kind != "CPU":
+        raise InvalidParameter(f"{at}workload_type: {_shown(kind)} is unknown; expected 'CPU'.")
+    size, low, high = _size(given, at)
+    return WishedEntity(
+        name=name,
+        entity_name=model,
+        entity_version=version,
+        workload_type=kind,
+        workload_size=size,
+        min_concurrency=low,
+        max_concurrency=high,
+        scale_to_zero=bool(given.scale_to_zero_enabled),
+        environment=_environment(given.environment_vars or {}, f"{at}environment_vars"),
+    )
+
+
+def _default_name(model: str, version: str) -> str:
+    """The model's last name part with its version, as Databricks names served entities."""
+    base = f"{model.rpartition('.')[2]}-{version.lstrip('@')}"
+    return re.sub(r"[^A-Za-z0-9_-]", "-", base).lstrip("-_")[:63]
+
+
+def _size(given: ServedEntityInput, at: str) -> tuple[str | None, int | None, int | None]:
+    low, high = given.min_provisioned_concurrency, given.max_provisioned_concurrency
+    if low is None and high is None:
+        size = given.workload_size or "Small"
+        if size not in SIZES:
+            close = difflib.get_close_matches(size.title(), SIZES, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InvalidParameter(
+                f"{at}workload_size: {_shown(size)} is unknown; expected one of "
+                f"{', '.join(SIZES)}.{hint}"
+            )
+        return size, None, None
+    if given.workload_size is not None:
+        raise InvalidParameter(
+            f"{at}workload_size: give either workload_size or min_provisioned_concurrency and "
+            "max_provisioned_concurrency, not both."
+        )
+    if high is None:
+        raise InvalidParameter(
+            f"{at}max_provisioned_concurrency: expected with min_provisioned_concurrency."
+        )
+    if low is None:
+        low = 0 if given.scale_to_zero_enabled else PER_REPLICA
+    for field, value in (
+        ("min_provisioned_concurrency", low),
+        ("max_provisioned_concurrency", high),
+    ):
+        if value % PER_REPLICA or not 0 <= value <= MAX_CONCURRENCY:
+            raise InvalidParameter(
+                f"{at}{field}: {value}; expected a multiple of {PER_REPLICA} from 0 to "
+                f"{MAX_CONCURRENCY}."
+            )
+    if high == 0 or low > high:
+        raise InvalidParameter(
+            f"{at}max_provisioned_concurrency: {high}; expected at least {PER_REPLICA} and no "
+            f"less than min_provisioned_concurrency ({low})."
+        )
+    if low == 0 and not given.scale_to_zero_enabled:
+        raise InvalidParameter(
+            f"{at}min_provisioned_concurrency: 0; expected at least {PER_REPLICA} unless "
+            "scale_to_zero_enabled is true."
+        )
+    return None, low, high
+
+
+def _environment(given: Mapping[str, str], at: str) -> dict[str, str]:
+    if len(given) > MAX_VARIABLES:
+        raise InvalidParameter(f"{at}: {len(given)} variables; expected at most {MAX_VARIABLES}.")
+    for name, value in given.items():
+        if not VARIABLE.fullmatch(name):
+            raise InvalidParameter(
+                f"{at}: {_shown(name)} is not a variable's name; expected letters, digits and "
+                "'_', not starting with a digit."
+            )
+        if "\x00" in value:
+            raise InvalidParameter(f"{at}.{name}: the value has a NUL character.")
+        if SECRET.search(value):
+            raise NotImplementedYet(
+                f"{at}.{name}: references to secrets ({{{{secrets/scope/key}}}}) are not supported "
+                "by Lakeport yet; give a literal value."
+            )
+    return dict(given)
+
+
+def _routes(
+    traffic: TrafficConfig | None, names: tuple[str, ...], at: str
+) -> tuple[RouteRecord, ...]:
+    given = (traffic.routes if traffic else None) or []
+    if not given:
+        if len(names) > 1:
+            raise InvalidParameter(
+                f"{at}.routes: expected a traffic percentage for each of the {len(names)} served "
+                f"entities ({', '.join(names)})."
+            )
+        return tuple(RouteRecord(name, 100) for name in names)
+    shares: dict[str, int] = {}
+    for position, route in enumerate(given):
+        where = f"{at}.routes[{position}]"
+        one, other = route.served_entity_name, route.served_model_name
+        if one and other and one != other:
+            raise InvalidParameter(
+                f"{where}: served_entity_name '{one}' and served_model_name '{other}' differ; "
+                "they name the same thing."
+            )
+        name = one or other
+        if not name:
+            raise InvalidParameter(f"{where}.served_entity_name: expected a served entity's name.")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InvalidParameter(
+                f"{where}.served_entity_name: {_shown(name)} is no served entity of this config; "
+                f"it has: {', '.join(names) or 'none'}.{hint}"
+            )
+        if name in shares:
+            raise InvalidParameter(f"{where}.served_entity_name: '{name}' is given twice.")
+        shares[name] = route.traffic_percentage
+    total = sum(shares.values())
+    if total != 100:
+        raise InvalidParameter(
+            f"{at}.routes: the traffic percentages sum to {total}; expected 100."
+        )
+    return tuple(RouteRecord(name, shares[name]) for name in sorted(shares))
+
+
+def _refuse(present: bool, field: str, what: str) -> None:
+    if present:
+        raise NotImplementedYet(f"{field}: not supported by Lakeport yet ({what}); leave it out.")
+
+
+def _shown(text: str) -> str:
+    """User text for a message: quoted, printable and short."""
+    short = text if len(text) <= 80 else text[:77] + "..."
+    return repr(short)
+
+
+def replicas(size: str | None, low: int | None) -> int:
+    """How many replicas an entity starts with: the minimum that was asked for, and at least one.
+
+    Small is one replica of four concurrent requests, Medium two (8), Large four (16); a custom
+    minimum counts in fours. Growth beyond the minimum, and zero, come with autoscaling.
+    """
+    if size is not None:
+        return {"Small": 1, "Medium": 2, "Large": 4}[size]
+    return max(1, (low or 0) // PER_REPLICA)

@@ -1,0 +1,192 @@
+"""Records and what runs for them, in Databricks' words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lakeport.auth.callers import Caller
+from lakeport.stores.records import ConfigRecord, ConfigUpdate, EndpointRecord, EntityRecord
+from lakeport.wire import endpoints as wire
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What is seen of one served entity's deployment."""
+
+    live: int
+    was_ready: bool
+    message: str
+
+
+#: Looks up what runs for an entity of an endpoint; None when nothing does.
+Look = Callable[[EntityRecord], Running | None]
+
+
+def detailed(record: EndpointRecord, caller: Caller, look: Look) -> wire.EndpointDetailed:
+    """The whole endpoint, as GET shows it."""
+    level = record.access.level_of(caller)
+    config = pending = None
+    if record.active is not None:
+        config = _config(record.active, lambda e: _active_state(record, look(e)))
+    if record.pending is not None:
+        shown = _config(record.pending, lambda e: _pending_state(record, e, look(e)))
+        pending = wire.PendingConfig(**dict(shown), start_time=record.pending.created_at)
+    return wire.EndpointDetailed(
+        id=record.id,
+        name=record.name,
+        creator=record.creator,
+        creation_timestamp=record.created_at,
+        last_updated_timestamp=record.updated_at,
+        description=record.description,
+        route_optimized=False,
+        permission_level=level.name if level else "",
+        state=state(record, look),
+        config=config,
+        pending_config=pending,
+        tags=tags(record),
+        email_notifications=(
+            wire.EmailNotifications.model_validate(record.notifications)
+            if record.notifications
+            else None
+        ),
+        budget_policy_id=record.budget_policy_id,
+    )
+
+
+def summary(record: EndpointRecord, look: Look) -> wire.EndpointSummary:
+    """The endpoint in a list: no sizes, no traffic."""
+    config = None
+    shown = record.active or record.pending
+    if shown is not None:
+        entities = _sorted(shown)
+        config = wire.ConfigSummary(
+            served_entities=[
+                wire.EntitySummary(
+                    name=e.name, entity_name=e.entity_name, entity_version=e.entity_version
+                )
+                for e in entities
+            ],
+            served_models=[
+                wire.ModelSummary(
+                    name=e.name, model_name=e.entity_name, model_version=e.entity_version
+                )
+                for e in entities
+            ],
+        )
+    return wire.EndpointSummary(
+        id=record.id,
+        name=record.name,
+        creator=record.creator,
+        creation_timestamp=record.created_at,
+        last_updated_timestamp=record.updated_at,
+        description=record.description,
+        state=state(record, look),
+        config=config,
+        tags=tags(record),
+        budget_policy_id=record.budget_policy_id,
+    )
+
+
+def state(record: EndpointRecord, look: Look) -> wire.EndpointState:
+    """Ready means: every served entity that has traffic has a replica that answers."""
+    ready = record.active is not None and not record.stopped
+    if ready and record.active is not None:
+        shares = {route.entity: route.percentage for route in record.active.routes}
+        for entity in record.active.entities:
+            running = look(entity)
+            if shares.get(entity.name) and (running is None or running.live == 0):
+                ready = False
+    return wire.EndpointState(
+        ready=wire.Ready.READY if ready else wire.Ready.NOT_READY,
+        config_update=record.update.value,
+    )
+
+
+def tags(record: EndpointRecord) -> list[wire.EndpointTag]:
+    return [wire.EndpointTag(key=key, value=value) for key, value in sorted(record.tags.items())]
+
+
+def _sorted(config: ConfigRecord) -> list[EntityRecord]:
+    return sorted(config.entities, key=lambda entity: entity.name)
+
+
+def _config(
+    config: ConfigRecord, state_of: Callable[[EntityRecord], wire.EntityState]
+) -> wire.CoreConfig:
+    entities, models = [], []
+    for entity in _sorted(config):
+        common = {
+            "name": entity.name,
+            "workload_type": entity.workload_type,
+            "workload_size": entity.workload_size,
+            "scale_to_zero_enabled": entity.scale_to_zero,
+            "min_provisioned_concurrency": entity.min_concurrency,
+            "max_provisioned_concurrency": entity.max_concurrency,
+            "environment_vars": dict(entity.environment) or None,
+            "creator": entity.creator,
+            "creation_timestamp": entity.created_at,
+            "state": state_of(entity),
+        }
+        entities.append(
+            wire.ServedEntity.model_validate(
+                common
+                | {"entity_name": entity.entity_name, "entity_version": entity.entity_version}
+            )
+        )
+        models.append(
+            wire.ServedModel.model_validate(
+                common | {"model_name": entity.entity_name, "model_version": entity.entity_version}
+            )
+        )
+    return wire.CoreConfig(
+        config_version=config.version,
+        served_entities=entities,
+        served_models=models,
+        traffic_config=wire.Traffic(
+            routes=[
+                wire.TrafficRoute(
+                    served_entity_name=route.entity,
+                    served_model_name=route.entity,
+                    traffic_percentage=route.percentage,
+                )
+                for route in config.routes
+            ]
+        ),
+    )
+
+
+def _active_state(record: EndpointRecord, running: Running | None) -> wire.EntityState:
+    if record.stopped:
+        return wire.EntityState(
+            deployment=wire.Deployment.ABORTED, deployment_state_message="Stopped."
+        )
+    if running is not None and running.live:
+        return wire.EntityState(deployment=wire.Deployment.READY, deployment_state_message="")
+    return wire.EntityState(
+        deployment=wire.Deployment.RECOVERING,
+        deployment_state_message=running.message
+        if running and running.message
+        else "Starting again.",
+    )
+
+
+def _pending_state(
+    record: EndpointRecord, entity: EntityRecord, running: Running | None
+) -> wire.EntityState:
+    if record.update is ConfigUpdate.UPDATE_FAILED:
+        reason = record.failures.get(entity.name)
+        if reason is not None:
+            return wire.EntityState(
+                deployment=wire.Deployment.FAILED, deployment_state_message=reason
+            )
+        if record.active is not None and entity in record.active.entities:
+            return _active_state(record, running)
+        return wire.EntityState(
+            deployment=wire.Deployment.ABORTED,
+            deployment_state_message="Another served entity of this config failed.",
+        )
+    if running is not None and running.live and running.was_ready:
+        return wire.EntityState(deployment=wire.Deployment.READY, deployment_state_message="")
+    return wire.EntityState(
+        deployment=wire.Deployment.CREATING,
+        deployment_state_message=running.message if running and running.message else "Starting.",
+    )

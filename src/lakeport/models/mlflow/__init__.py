@@ -1,0 +1,1 @@
+"""The model registry: an MLflow server, embedded or outside."""

@@ -1,0 +1,102 @@
+"""The embedded MLflow server, in one process: the program that `server.py` runs as its child.
+
+`mlflow server` itself is two processes that each import MLflow (7 s and 500 MB); this is its
+application under one uvicorn, with three differences that its command line does not offer:
+
+- it listens on a unix socket that only its owner can open,
+- it never opens a local path outside the artifacts folder. MLflow takes any `artifact_location` for
+  an experiment, `file:///etc` too, and would then read and write there for whoever asks,
+- nothing of the network's proxies is believed: it sits behind Lakeport's.
+
+Imports MLflow, so nothing of Lakeport imports this.
+"""
+
+import argparse
+import os
+import socket
+from pathlib import Path
+
+import uvicorn  # first: `mlflow.server` looks whether it is there, to know that it is a server
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from mlflow.server import (
+    ARTIFACT_ROOT_ENV_VAR,
+    ARTIFACTS_DESTINATION_ENV_VAR,
+    BACKEND_STORE_URI_ENV_VAR,
+    REGISTRY_STORE_URI_ENV_VAR,
+    SERVE_ARTIFACTS_ENV_VAR,
+    handlers,
+)
+from mlflow.server.fastapi_app import app
+from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+#: What clients are told: they come back to the server for artifacts.
+ARTIFACT_ROOT = "mlflow-artifacts:/"
+#: Longer than Lakeport keeps an idle connection, so that none is closed under a request.
+KEEP_ALIVE = 75
+
+
+def confine_local_artifacts(folder: Path) -> None:
+    """Refuse every local artifact location that is not `folder` or below it."""
+    root = folder.resolve()
+
+    class ConfinedArtifactRepository(LocalArtifactRepository):  # type: ignore[misc]
+        def __init__(
+            self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+        ) -> None:
+            super().__init__(artifact_uri, tracking_uri, registry_uri)
+            if not Path(self.artifact_dir).resolve().is_relative_to(root):
+                raise MlflowException(
+                    "The server keeps no artifacts at a local path of the caller's choice.",
+                    error_code=PERMISSION_DENIED,
+                )
+
+    for scheme in ("", "file"):
+        _artifact_repository_registry.register(scheme, ConfinedArtifactRepository)
+
+
+def open_stores(database: Path, artifacts: Path) -> None:
+    """Tell MLflow where things are, as `mlflow server` does, and make or migrate its tables."""
+    backend = f"sqlite:///{database}"
+    os.environ |= {
+        BACKEND_STORE_URI_ENV_VAR: backend,
+        REGISTRY_STORE_URI_ENV_VAR: backend,
+        ARTIFACT_ROOT_ENV_VAR: ARTIFACT_ROOT,
+        ARTIFACTS_DESTINATION_ENV_VAR: artifacts.as_uri(),
+        SERVE_ARTIFACTS_ENV_VAR: "true",
+    }
+    handlers.initialize_backend_stores(backend, backend, ARTIFACT_ROOT)
+
+
+def listen(path: str) -> socket.socket:
+    """A listening unix socket, readable by its owner alone."""
+    Path(path).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    return listener
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--database", type=Path, required=True)
+    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--socket", required=True)
+    arguments = parser.parse_args()
+    os.umask(0o077)
+    confine_local_artifacts(arguments.artifacts)
+    open_stores(arguments.database, arguments.artifacts)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[listen(arguments.socket)])
+
+
+if __name__ == "__main__":
+    main()

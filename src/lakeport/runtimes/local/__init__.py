@@ -1,0 +1,1 @@
+"""Replicas as worker processes on this machine."""

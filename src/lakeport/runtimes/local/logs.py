@@ -1,0 +1,251 @@
+"""What replicas and builds print, kept in rotated files that no full disk turns against anybody."""
+
+import os
+import re
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from lakeport.runtimes.local.wording import plain
+
+#: Bytes of one file, and how many of them.
+FILE_BYTES = 10 * 1024 * 1024
+FILES = 3
+#: Bytes that `text` gives at most.
+NEWEST = 1024 * 1024
+#: A line longer than this is cut into several.
+LINE = 64 * 1024
+#: Days that the logs of a deployment that is gone are kept.
+KEEP_DAYS = 30
+#: In a deployment's folder: it is gone, its logs may go too.
+FORGOTTEN = "forgotten"
+
+Write = Callable[[int, bytes], int]
+
+
+class RotatedFile:
+    """Appends to FILE, which becomes FILE.1 and so on once it is full.
+
+    `append` never raises: what cannot be written (a full disk) is dropped and counted, and the
+    count is written once there is room again.
+    """
+
+    def __init__(
+        self, path: Path, *, limit: int = FILE_BYTES, keep: int = FILES, write: Write = os.write
+    ) -> None:
+        self._path = path
+        self._limit = limit
+        self._keep = keep
+        self._write = write
+        self._descriptor: int | None = None
+        self._size = 0
+        self._torn = False
+        self._closed = False
+        #: Bytes dropped since the last that were written.
+        self.lost = 0
+
+    def append(self, lines: bytes) -> None:
+        if self._closed:
+            return
+        note = b""
+        if self.lost:
+            note = b"\n" * self._torn
+            note += b"[lakeport] %d bytes of output were lost: no room on the disk\n" % self.lost
+        try:
+            self._write_all(note + lines)
+        except OSError:
+            self.lost += len(lines)
+        else:
+            self.lost = 0
+
+    def tail(self, limit: int) -> bytes:
+        """The newest whole lines, at most `limit` bytes."""
+        parts: list[bytes] = []
+        left = limit
+        for path in [self._path, *self._older()]:
+            try:
+                with path.open("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(size - left, 0))
+                    content = file.read(left)
+            except OSError:
+                continue
+            cut = size > len(content)
+            parts.append(content.partition(b"\n")[2] if cut else content)
+            left -= len(content)
+            if cut or left <= 0:
+                break
+        return b"".join(reversed(parts))
+
+    def close(self) -> None:
+        """For good: what is appended after it is dropped."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write_all(self, content: bytes) -> None:
+        descriptor = self._open(len(content))
+        view = memoryview(content)
+        while view:
+            try:
+                written = self._write(descriptor, bytes(view))
+            except OSError:
+                self._torn = len(view) < len(content) or self._torn
+                raise
+            self._size += written
+            view = view[written:]
+        self._torn = False
+
+    def _open(self, coming: int) -> int:
+        if self._descriptor is not None and self._size + coming > self._limit and self._size:
+            self._release()
+            for older, newer in zip(reversed(self._older()), self._newer(), strict=True):
+                with suppress(FileNotFoundError):
+                    newer.replace(older)
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o600)
+            self._size = os.fstat(self._descriptor).st_size
+        return self._descriptor
+
+    def _older(self) -> list[Path]:
+        """FILE.1, FILE.2: newest first."""
+        return [self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._keep)]
+
+    def _newer(self) -> list[Path]:
+        """What becomes each of `_older` reversed: FILE.1, FILE."""
+        return list(reversed([self._path, *self._older()][:-1]))
+
+
+class Lines:
+    """Cuts a child's output into lines and passes them on, marked with time and writer."""
+
+    def __init__(
+        self,
+        file: RotatedFile,
+        writer: str | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_end: Callable[["Lines"], None] = lambda _: None,
+    ) -> None:
+        self._file = file
+        self._writer = f" [{writer}]" if writer else ""
+        self._now = now
+        self._on_end = on_end
+        self._begun = b""
+        #: The last lines, for who wants to know why it ended.
+        self.last: deque[str] = deque(maxlen=50)
+
+    def feed(self, data: bytes) -> None:
+        *whole, self._begun = (self._begun + data).split(b"\n")
+        if len(self._begun) > LINE:
+            whole.append(self._begun)
+            self._begun = b""
+        self._pass_on(whole)
+
+    def say(self, text: str) -> None:
+        """Whole lines of our own."""
+        self._pass_on([line.encode() for line in text.splitlines()])
+
+    def end(self) -> None:
+        """Nothing more comes: an unfinished line counts."""
+        begun, self._begun = self._begun, b""
+        self._pass_on([begun] if begun else [])
+        self._on_end(self)
+
+    def begun(self) -> str:
+        """The unfinished line, marked as if it were whole; "" without one."""
+        return self._marked(self._text(self._begun)) if self._begun else ""
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        if lines:
+            texts = [self._text(line) for line in lines]
+            self.last.extend(texts)
+            self._file.append("".join(map(self._marked, texts)).encode())
+
+    def _text(self, line: bytes) -> str:
+        # A progress bar overwrites itself after each \r: keep what a terminal would show.
+        shown = line.rstrip(b"\r").rpartition(b"\r")[2]
+        return plain(shown.decode(errors="replace"))
+
+    def _marked(self, text: str) -> str:
+        stamp = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return f"{stamp}{self._writer} {text}\n"
+
+
+class Logs:
+    """A folder per deployment: `replicas.log` of all its replicas, `build.log` of its builds."""
+
+    def __init__(self, folder: Path, *, write: Write = os.write) -> None:
+        self._folder = folder
+        self._write = write
+        self._files: dict[tuple[str, str], RotatedFile] = {}
+        self._writing: dict[str, set[Lines]] = {}
+
+    def open(self) -> None:
+        """Remove what was forgotten long ago."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        oldest = time.time() - KEEP_DAYS * 24 * 3600
+        for marker in self._folder.glob(f"*/{FORGOTTEN}"):
+            with suppress(OSError):
+                if marker.stat().st_mtime < oldest:
+                    shutil.rmtree(marker.parent)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def replica(self, deployment: str, replica: str) -> Lines:
+        """A sink for one replica's output; `end` it when the replica is gone."""
+        writing = self._writing.setdefault(deployment, set())
+        lines = Lines(self._file(deployment, "replicas.log"), replica, on_end=writing.discard)
+        writing.add(lines)
+        return lines
+
+    def build(self, deployment: str) -> Lines:
+        return Lines(self._file(deployment, "build.log"))
+
+    def text(self, deployment: str) -> str:
+        begun = "".join(lines.begun() for lines in self._writing.get(deployment, ()))
+        return self._tail(deployment, "replicas.log") + begun
+
+    def build_text(self, deployment: str) -> str:
+        return self._tail(deployment, "build.log")
+
+    def forget(self, deployment: str) -> None:
+        for key in [key for key in self._files if key[0] == deployment]:
+            self._files.pop(key).close()
+        self._writing.pop(deployment, None)
+        folder = self._folder / safe_name(deployment)
+        with suppress(OSError):
+            if folder.is_dir():
+                (folder / FORGOTTEN).touch()
+
+    def _tail(self, deployment: str, name: str) -> str:
+        return self._file(deployment, name).tail(NEWEST).decode(errors="replace")
+
+    def _file(self, deployment: str, name: str) -> RotatedFile:
+        key = (deployment, name)
+        if key not in self._files:
+            path = self._folder / safe_name(deployment) / name
+            self._files[key] = RotatedFile(path, write=self._write)
+        return self._files[key]
+
+
+def safe_name(id: str) -> str:
+    """`id` as the name of a folder: itself where it can be."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,120}", id):
+        return id
+    return sha256(id.encode()).hexdigest()

@@ -1,0 +1,226 @@
+"""One replica: a worker process from its start to its end.
+
+The other end of `docs/internals/worker-protocol.md`, section Start.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from signal import SIGKILL
+from typing import BinaryIO
+
+from lakeport.processes.child import Child, how_it_ended, start
+from lakeport.processes.pipes import PipeReader
+from lakeport.runtimes.base import StartFailed, Usage
+from lakeport.runtimes.local.logs import Lines
+from lakeport.runtimes.local.memory import MemoryWatch
+from lakeport.runtimes.local.wording import exception_line, for_people, gigabytes
+
+#: Bytes of one status line.
+STATUS_LINE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is told on its stdin."""
+
+    model: str
+    socket: str
+    secret: str
+    concurrency: int
+    max_body: int
+    memory_limit: int
+    parent: int
+    #: None: the worker decides.
+    merge: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a worker."""
+
+    interpreter: Path
+    worker: Path
+    environment: Mapping[str, str]
+    #: Its working directory, and its HOME.
+    folder: Path
+    order: Order
+    #: Seconds it may take to become ready.
+    timeout: float
+
+
+class LocalReplica:
+    """A worker process; made by `start_replica`."""
+
+    def __init__(
+        self, id: str, order: Order, child: Child, *, log: Lines, watch: MemoryWatch
+    ) -> None:
+        self._id = id
+        self._order = order
+        self._child = child
+        self._log = log
+        self._watch = watch
+        self._exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._watched = watch.watch(child.pid, limit=order.memory_limit, over=self._used_too_much)
+        #: Why it ended or will end, where its exit code alone would not tell.
+        self.why: str | None = None
+        child.exited.add_done_callback(self._ended)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def address(self) -> str:
+        """unix:PATH#SECRET"""
+        return f"unix:{self._order.socket}#{self._order.secret}"
+
+    @property
+    def exited(self) -> "asyncio.Future[str]":
+        """Awaiting it may be cancelled without harm."""
+        return asyncio.shield(self._exited)
+
+    def usage(self) -> Usage | None:
+        return self._watched.usage if self._watched is not None else None
+
+    async def stop(self, *, grace: float) -> None:
+        self.why = self.why or "stopped"
+        await self._child.stop(grace=grace)
+        await self.exited
+
+    def _used_too_much(self) -> None:
+        self.why = self.why or (
+            f"killed: used more than {gigabytes(self._order.memory_limit)} of memory"
+        )
+        self._child.kill()
+
+    def _ended(self, code: "asyncio.Future[int]") -> None:
+        reason = self.why or how_it_ended(code.result())
+        self._watch.unwatch(self._watched)
+        with suppress(OSError):
+            os.unlink(self._order.socket)
+        self._log.say(f"[lakeport] the worker is gone: {reason}")
+        self._exited.set_result(reason)
+
+
+async def start_replica(
+    id: str,
+    launch: Launch,
+    *,
+    log: Lines,
+    watch: MemoryWatch,
+    started: Callable[[LocalReplica], None],
+) -> LocalReplica:
+    """Start a worker and wait until it is ready; cancelling kills it. Raises StartFailed.
+
+    `started` is told of the replica as soon as its process exists.
+    """
+    readable, writable = os.pipe()
+    status = _Status(os.fdopen(readable, "rb", buffering=0))
+    try:
+        child = await start(
+            [str(launch.interpreter), "-I", "-u", str(launch.worker), str(writable)],
+            env=launch.environment,
+            cwd=launch.folder,
+            output=log.feed,
+            pass_fds=(writable,),
+        )
+    except OSError as error:
+        status.close()
+        log.end()
+        reason = error.strerror or type(error).__name__
+        raise StartFailed(f"the worker could not be started: {reason}") from error
+    finally:
+        os.close(writable)
+    log.say(f"[lakeport] worker started, pid {child.pid}")
+    child.output_ended.add_done_callback(lambda _: log.end())
+    replica = LocalReplica(id, launch.order, child, log=log, watch=watch)
+    started(replica)
+    _make_killable(child.pid)
+    child.write(json.dumps(asdict(launch.order)).encode() + b"\n")
+    try:
+        async with asyncio.timeout(launch.timeout):
+            await _ready(replica, child, status, log)
+    except TimeoutError:
+        replica.why = f"killed: not ready in {launch.timeout:g} s"
+        await replica.stop(grace=0)
+        message = f"the model did not become ready in {launch.timeout:g} s"
+        raise StartFailed(message) from None
+    except BaseException:  # a cancellation above all: no worker without an owner
+        await replica.stop(grace=0)
+        raise
+    finally:
+        status.close()
+    return replica
+
+
+class _Status:
+    """What the worker says of itself, up to the word that ends its loading."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._lines = b""
+        #: "ready" or "failed" and what came with it; {} when the pipe ended without either.
+        self.word: asyncio.Future[Mapping[str, object]] = asyncio.get_running_loop().create_future()
+        self._reader = PipeReader(pipe, self._received)
+        self._reader.ended.add_done_callback(lambda _: self._say({}))
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _received(self, data: bytes) -> None:
+        *whole, self._lines = (self._lines + data).split(b"\n")
+        for line in whole:
+            with suppress(ValueError):
+                state = json.loads(line)
+                if isinstance(state, dict) and state.get("state") in {"ready", "failed"}:
+                    self._say(state)
+        if len(self._lines) > STATUS_LINE:
+            self._reader.close()
+
+    def _say(self, word: Mapping[str, object]) -> None:
+        if not self.word.done():
+            self.word.set_result(word)
+
+
+async def _ready(replica: LocalReplica, child: Child, status: _Status, log: Lines) -> None:
+    """Wait for the worker's word; StartFailed when it is a bad one, or the worker dies first."""
+    heard = asyncio.Event()
+    status.word.add_done_callback(lambda _: heard.set())
+    # A process that the worker forked may hold the pipe open after the worker's death.
+    child.exited.add_done_callback(lambda _: heard.set())
+    await heard.wait()
+    word = status.word.result() if status.word.done() else {}
+    if word.get("state") == "ready":
+        return
+    if word.get("state") == "failed":
+        replica.why = "the model failed to load"
+        raise StartFailed(for_people(str(word.get("message") or "the model failed to load")))
+    code = await child.exited
+    await child.output_ended
+    raise StartFailed(_why_it_died(replica, code, list(log.last)))
+
+
+def _why_it_died(replica: LocalReplica, code: int, last: list[str]) -> str:
+    if replica.why is not None:
+        return f"the worker was {replica.why}, while it loaded the model"
+    how = how_it_ended(code)
+    if code == -SIGKILL:
+        how += " (out of memory?)"
+    verb = "was " if code < 0 else ""
+    said = exception_line(last)
+    why = f": {for_people(said, limit=500)}" if said else ""
+    return f"the worker {verb}{how} while it loaded the model{why}"
+
+
+def _make_killable(pid: int) -> None:
+    """When the machine runs out of memory, the kernel shall take a replica, not the server."""
+    with suppress(OSError):  # not Linux, or gone already
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500", encoding="ascii")

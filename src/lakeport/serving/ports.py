@@ -1,0 +1,46 @@
+"""The front as the doors see it: a name, a caller, bytes and a deadline in; bytes or a stream out.
+
+`serving/invoke.py` is the implementation. It knows no door: the ASGI route calls it today, a lane
+before ASGI may call it later.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from lakeport.auth.callers import Caller
+
+
+@dataclass(slots=True)
+class Invocation:
+    endpoint: str
+    #: One served entity asked for by name, or None: the endpoint's traffic decides.
+    entity: str | None
+    body: bytes
+    #: As the caller sent them, lower-cased media type; None when absent.
+    content_type: str | None
+    content_encoding: str | None
+    request_id: str
+
+
+@dataclass(slots=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str
+    #: For the header `served-model-name`.
+    served_entity: str
+
+
+@dataclass(slots=True)
+class StreamReply:
+    """JSON documents, one an event, to be framed as SSE. The lease ends when `events` is closed
+    (`aclose`) or exhausted; a failure in mid-stream comes as a last event with `error`."""
+
+    events: AsyncIterator[bytes]
+    served_entity: str
+
+
+class InvokePort(Protocol):
+    async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
+        """Raises ApiError. Cancelling it cancels what was started for the caller."""

@@ -1,0 +1,176 @@
+"""The model: loaded by MLflow, with the facts that decide how it is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from .batch import KINDS, Plain, Row
+from .codec import Interface, Scoring
+from .log import say, say_exception
+from .refusal import EVALUATION_FAILED, Refusal, of_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+
+_ROW_WISE_LOADERS = frozenset(("mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm"))
+_ROW_WISE_METHODS = frozenset(
+    ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+)
+_ROW_WISE_PACKAGES = frozenset(("sklearn", "xgboost", "lightgbm"))
+#: Parts of scikit-learn whose result for a row may depend on the rows beside it: one calls what its
+#: author likes, the others stop iterating when the whole batch has converged.
+_NOT_ROW_WISE = frozenset(
+    (
+        "FunctionTransformer",
+        "IterativeImputer",
+        "LatentDirichletAllocation",
+        "MiniBatchNMF",
+        "NMF",
+    )
+)
+
+
+class Model:
+    """A loaded model. `predict` and `stream` may be called from several threads."""
+
+    def __init__(self, pyfunc: PyFuncModel, *, merge: bool | None) -> None:
+        """`merge`: whether requests may be merged; None leaves it to what is known of flavors."""
+        self._pyfunc = pyfunc
+        metadata = pyfunc.metadata
+        schema = metadata.get_input_schema()
+        params = _ask(metadata, "get_params_schema")
+        self.interface = Interface(
+            schema=schema,
+            params=frozenset(param.name for param in params.params) if params else frozenset(),
+            type_hinted=bool(_ask(metadata, "_is_signature_from_type_hint")),
+        )
+        conf = metadata.flavors["python_function"]
+        self.streams = bool(conf.get("streamable", False))
+        #: How plain requests look, when they may be merged; None when none may.
+        self.plain = _plain_of(schema)
+        if merge is False or self.streams or not (merge or _row_wise(pyfunc, conf)):
+            if merge and self.plain:
+                say("the model streams, so its requests are not merged")
+            self.plain = None
+        if merge and self.plain is None and not self.streams:
+            say("requests cannot be merged without a signature of named, plain columns")
+
+    @property
+    def row_wise(self) -> bool:
+        return self.plain is not None
+
+    def predict(self, scoring: Scoring) -> Any:
+        """One call of MLflow's predict. Raises Refusal for what the schema or the model refused, and
+        MemoryError."""
+        try:
+            return self._pyfunc.predict(scoring.data, params=scoring.params)
+        except MemoryError:
+            raise
+        except BaseException as error:  # a model may raise anything, SystemExit included
+            raise _refusal_of(error, scoring.data) from error
+
+    def stream(self, scoring: Scoring) -> Iterator[Any]:
+        """The chunks of a model that streams. Raises as `predict` does, at any step."""
+        try:
+            yield from self._pyfunc.predict_stream(scoring.data, params=scoring.params)
+        except (MemoryError, GeneratorExit):
+            raise
+        except BaseException as error:  # a model may raise anything, SystemExit included
+            raise _refusal_of(error, scoring.data) from error
+
+    def frame(self, rows: Sequence[Row]) -> Any:
+        """A typed frame of plain rows, equal to what MLflow makes of the body that they are from."""
+        import numpy as np
+        import pandas as pd
+
+        assert self.plain is not None
+        columns = zip(self.plain.names, self.plain.kinds, zip(*rows, strict=True), strict=True)
+        return pd.DataFrame(
+            {
+                name: np.array(column, kind.dtype) if kind.dtype else list(column)
+                for name, kind, column in columns
+            }
+        )
+
+
+def load(folder: Path, *, merge: bool | None) -> Model:
+    """Load the model in `folder`, which runs its author's code. Raises whatever that raises."""
+    # The operator chose this model. MLflow's default may become to refuse pickles; and skops trusts
+    # the types that the MLmodel file names, which MLflow passes on.
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    # MLflow's scoring server says so too: data that doesn't fit a type hint is then an error.
+    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
+    import mlflow.pyfunc
+
+    return Model(mlflow.pyfunc.load_model(str(folder)), merge=merge)
+
+
+def _refusal_of(error: BaseException, data: Any) -> Refusal:
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, Refusal):
+        return error
+    if not isinstance(error, MlflowException):
+        say_exception("the model raised")
+        return Refusal(EVALUATION_FAILED)
+    if error.error_code != "INVALID_PARAMETER_VALUE":  # those are the caller's fault, and many
+        say_exception("the model raised")
+    return of_mlflow(error, f"Failed to predict data '{_short(data)}'. \nError: ")
+
+
+def _short(data: Any) -> str:
+    try:
+        return str(data)[:1000]
+    except Exception:  # the repr of hostile input: too deep, or with a fault of its own
+        return type(data).__name__
+
+
+def _ask(metadata: Any, method: str) -> Any:
+    """A method that older releases of MLflow don't have."""
+    found = getattr(metadata, method, None)
+    return found() if found else None
+
+
+def _plain_of(schema: Any) -> Plain | None:
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return None
+    columns = [(column.name, getattr(column.type, "name", "")) for column in schema.inputs]
+    if not columns or not all(kind in KINDS for _, kind in columns):
+        return None
+    return Plain(columns)
+
+
+def _row_wise(pyfunc: PyFuncModel, conf: dict[str, Any]) -> bool:
+    if conf.get("loader_module") not in _ROW_WISE_LOADERS:
+        return False
+    if conf.get("predict_fn", "predict") not in _ROW_WISE_METHODS:
+        return False
+    try:
+        raw = pyfunc.get_raw_model()
+    except Exception as error:  # old MLflow, or a wrapper without: then nothing is known
+        say(f"requests are not merged: the model's own object is not to be had ({error})")
+        return False
+    return _known(raw)
+
+
+def _known(part: Any) -> bool:
+    """Whether an estimator and all that it is made of are known to work row by row."""
+    kind = type(part)
+    if kind.__module__.partition(".")[0] not in _ROW_WISE_PACKAGES:
+        return False
+    if kind.__name__ in _NOT_ROW_WISE:
+        return False
+    parts = part.get_params(deep=True) if hasattr(part, "get_params") else {}
+    return all(
+        _known(inner) if hasattr(inner, "get_params") else not _is_code(inner)
+        for inner in parts.values()
+        if not isinstance(inner, type)
+    )
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (FunctionType, MethodType))

@@ -1,0 +1,284 @@
+"""A small world in virtual time: a store that takes a while, a runtime and a connector of fakes.
+
+The fakes keep the contracts of `stores.base` and `runtimes.base`; what a model does is told by its
+version number (`BEHAVIOUR`).
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lakeport.stores.memory import MemoryStore
+
+from lakeport.auth.callers import Caller
+from lakeport.control.endpoints import Endpoints
+from lakeport.control.reconciler import Reconciler
+from lakeport.errors import ApiError
+from lakeport.models.base import ModelNotFound, ModelVersion
+from lakeport.runtimes.base import (
+    Answer,
+    Call,
+    DeploymentSpec,
+    ModelInterface,
+    ReplicaLost,
+    StartFailed,
+    Stream,
+    Usage,
+)
+from lakeport.serving.deployment import QueueLimits
+from lakeport.serving.invoke import Front
+from lakeport.serving.ports import Invocation, Reply
+from lakeport.stores.records import EndpointRecord, EventRecord
+from lakeport.telemetry.metrics import Metrics
+
+ADMIN = Caller("1", "admin", frozenset({"admins"}))
+START_TIMEOUT = 100.0
+#: Model version: what its replicas do.
+BEHAVIOUR = {
+    "1": "good",
+    "2": "good",
+    "3": "slow",  # takes a minute to start
+    "4": "raises",
+    "5": "hangs",  # never becomes ready
+    "6": "dies",  # while it loads
+}
+
+
+@dataclass(eq=False)
+class SimReplica:
+    id: str
+    address: str
+    version: str
+    exited: "asyncio.Future[str]"
+    links: "list[SimLink]" = field(default_factory=list)
+
+    def usage(self) -> Usage | None:
+        return Usage(1.0, 100, 1000)
+
+    def kill(self, reason: str) -> None:
+        if not self.exited.done():
+            self.exited.set_result(reason)
+            for link in self.links:
+                link.lose()
+
+    async def stop(self, *, grace: float) -> None:
+        await asyncio.sleep(0.1)
+        self.kill("stopped")
+
+
+class SimRuntime:
+    def __init__(self) -> None:
+        self.replicas: dict[str, SimReplica] = {}
+        self.forgotten: list[str] = []
+        self.starts = 0
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None:
+        for replica in list(self.replicas.values()):
+            replica.kill("closed")
+
+    async def prepare(self, spec: DeploymentSpec) -> None:
+        await asyncio.sleep(0.5)
+
+    async def start(self, spec: DeploymentSpec, replica_id: str) -> SimReplica:
+        self.starts += 1
+        match BEHAVIOUR[spec.model_version]:
+            case "good":
+                await asyncio.sleep(3)
+            case "slow":
+                await asyncio.sleep(60)
+            case "raises":
+                await asyncio.sleep(1)
+                raise StartFailed("the model raised ValueError")
+            case "dies":
+                await asyncio.sleep(1)
+                raise StartFailed("the worker was killed while it loaded")
+            case "hangs":
+                await asyncio.sleep(START_TIMEOUT)
+                raise StartFailed("did not become ready")
+        address = f"{spec.id}/{replica_id}"
+        replica = SimReplica(
+            replica_id, address, spec.model_version, asyncio.get_running_loop().create_future()
+        )
+        self.replicas[address] = replica
+        replica.exited.add_done_callback(lambda _: self.replicas.pop(address, None))
+        return replica
+
+    def logs(self, deployment_id: str) -> str:
+        return ""
+
+    def build_logs(self, deployment_id: str) -> str:
+        return ""
+
+    def forget(self, deployment_id: str) -> None:
+        self.forgotten.append(deployment_id)
+
+    def signature(self, spec: DeploymentSpec) -> ModelInterface | None:
+        return None
+
+
+class SimLink:
+    """Answers with its replica's model version after a tenth of a second."""
+
+    credit = 2
+
+    def __init__(self, replica: SimReplica) -> None:
+        self.replica = replica
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held: set[asyncio.Future[Answer | Stream]] = set()
+        replica.links.append(self)
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._held)
+
+    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer | Stream] = loop.create_future()
+        if self.lost.done():
+            answer.set_exception(ReplicaLost("gone"))
+            return answer
+        self._held.add(answer)
+        answer.add_done_callback(self._held.discard)
+        loop.call_later(0.1, self._answer, answer)
+        return answer
+
+    def _answer(self, answer: "asyncio.Future[Answer | Stream]") -> None:
+        if not answer.done():
+            self._held.discard(answer)
+            answer.set_result(Answer(200, self.replica.version.encode()))
+
+    def lose(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        for answer in list(self._held):
+            if not answer.done():
+                answer.set_exception(ReplicaLost("died"))
+
+    close = lose
+
+
+class SimConnector:
+    def __init__(self, runtime: SimRuntime) -> None:
+        self._runtime = runtime
+
+    async def connect(self, address: str) -> SimLink:
+        await asyncio.sleep(0.01)
+        replica = self._runtime.replicas.get(address)
+        if replica is None:
+            raise ReplicaLost("nobody there")
+        return SimLink(replica)
+
+
+class SlowStore(MemoryStore):
+    """Every write takes a while before and after it is durable, so that a crash can hit both."""
+
+    async def insert_endpoint(self, record: EndpointRecord) -> EndpointRecord:
+        await asyncio.sleep(0.01)
+        stored = await super().insert_endpoint(record)
+        await asyncio.sleep(0.01)
+        return stored
+
+    async def save_endpoint(self, record: EndpointRecord, *events: EventRecord) -> EndpointRecord:
+        await asyncio.sleep(0.01)
+        stored = await super().save_endpoint(record, *events)
+        await asyncio.sleep(0.01)
+        return stored
+
+    async def delete_endpoint(self, id: str, *events: EventRecord) -> None:
+        await asyncio.sleep(0.01)
+        await super().delete_endpoint(id, *events)
+        await asyncio.sleep(0.01)
+
+
+class SimRegistry:
+    running = True
+
+    def __init__(self) -> None:
+        self.aliases = {"champion": "1"}
+
+    async def resolve(self, name: str, version: str) -> ModelVersion:
+        number = self.aliases.get(version[1:]) if version.startswith("@") else version
+        if number not in BEHAVIOUR:
+            raise ModelNotFound(f"Model '{name}' has no version {version}")
+        return ModelVersion(name, number, f"{name}-{number}")
+
+    async def fetch(self, model: ModelVersion, into: object, log: Callable[[str], None]) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class Probe:
+    """One request and what became of it."""
+
+    endpoint: str
+    began: float
+    ended: float
+    #: The version that answered, or the status that refused.
+    version: str | None
+    status: int
+
+
+class World:
+    """A server's inner half, that can crash and start again on the same store."""
+
+    def __init__(self) -> None:
+        self.store = SlowStore()
+        self.registry = SimRegistry()
+        self._ids = itertools.count()
+        self.kills: list[float] = []
+
+    async def boot(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.runtime = SimRuntime()
+        self.metrics = Metrics(clock=loop.time)
+        self.front = Front(
+            SimConnector(self.runtime),
+            QueueLimits(requests=1024, bytes=1 << 26, ready_wait=10, timeout=297),
+            self.metrics,
+            draw=itertools.cycle([i / 10 for i in range(10)]).__next__,
+        )
+        self.reconciler = Reconciler(
+            self.store,
+            self.runtime,
+            self.front,
+            now_ms=lambda: int(loop.time() * 1000),
+            drain_timeout=297,
+        )
+        self.front.on_hung = self.reconciler.hung
+        self.endpoints = Endpoints(
+            reconciler=self.reconciler,
+            store=self.store,
+            runtime=self.runtime,
+            registry=self.registry,
+            metrics=self.metrics,
+            now_ms=lambda: int(loop.time() * 1000),
+            max_entities=15,
+            max_endpoints=1000,
+        )
+        await self.reconciler.open()
+
+    async def crash(self, others: Sequence["asyncio.Task[object]"] = ()) -> None:
+        """kill -9: no task of the server runs on, no replica outlives it."""
+        mine = asyncio.current_task()
+        keep = {mine, *others}
+        doomed = [task for task in asyncio.all_tasks() if task not in keep]
+        for task in doomed:
+            task.cancel()
+        await asyncio.gather(*doomed, return_exceptions=True)
+        await self.runtime.close()
+        self.kills.append(asyncio.get_running_loop().time())
+
+    async def invoke(self, name: str) -> Probe:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            reply = await self.front.invoke(
+                ADMIN, Invocation(name, None, b"{}", "application/json", None, "r")
+            )
+        except ApiError as error:
+            return Probe(name, began, loop.time(), None, error.status)
+        assert isinstance(reply, Reply)
+        return Probe(name, began, loop.time(), reply.body.decode(), 200)
