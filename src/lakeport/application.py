@@ -1,23 +1,25 @@
 """Builds everything, starts it, and stops it: the only module that knows all the others.
 
-`run(settings)` is a whole server's life. `Application` is the same in parts, for tests that embed a
-server in their own loop.
+`run(settings)` is a whole server's life. `Application` is the same in parts, for whoever embeds a
+server in a loop of their own.
 """
 
 import asyncio
 import logging
 import signal
+import sys
 import time
 import uuid
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
 
 import uvloop
 
 from lakeport.api.app import build_app
 from lakeport.api.mlflow import mlflow_proxy
-from lakeport.api.server import Server
-from lakeport.auth.tokens import Tokens
+from lakeport.api.server import Server, make_server
+from lakeport.auth.callers import ADMINS, USERS, Caller
+from lakeport.auth.tokens import ADMIN, Tokens
 from lakeport.control.aliases import AliasWatcher
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
@@ -25,17 +27,304 @@ from lakeport.control.validation import WishedEntity
 from lakeport.errors import ApiError
 from lakeport.home import Home
 from lakeport.models.mlflow import Registry
-from lakeport.models.sources import ModelSource, parse_source
-from lakeport.runtimes.local.link import LocalConnector
+from lakeport.models.sources import ModelFolder, parse_source
+from lakeport.runtimes.local.link import UnixConnector
 from lakeport.runtimes.local.runtime import LocalRuntime
 from lakeport.serving.deployment import QueueLimits
 from lakeport.serving.invoke import Front
 from lakeport.settings import Settings
+from lakeport.stores.base import Store, StoreError
 from lakeport.stores.sql import SqlStore
+from lakeport.stores.sqlite import sqlite_url
+from lakeport.telemetry import logs
 from lakeport.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+OPERATOR = Caller(id=ADMIN, name=ADMIN, groups=frozenset({ADMINS, USERS}))
+
+
+class CannotStart(Exception):
+    """The server cannot start as it was asked to; the message says why."""
+
+
+class Application:
+    """One server: `async with Application(settings) as application` runs it.
+
+    Entering returns once it answers, leaving once every process of its is gone.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        #: The admin token, when it was made now: shown once.
+        self.new_token: str | None = None
+        self._stack = AsyncExitStack()
+        self._ready = False
+
+    @property
+    def url(self) -> str:
+        host = self.settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server.port}"
+
+    async def __aenter__(self) -> "Application":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Start everything; nothing is left running when this raises or is cancelled."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def close(self) -> None:
+        """No new requests, running ones finish within the grace, every process is gone."""
+        self._ready = False
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        """Start the parts, each after those it needs; the stack stops them the other way round."""
+        settings, stack = self.settings, self._stack
+        self.home.make()
+        stack.enter_context(self.home.locked())
+
+        store = SqlStore(sqlite_url(self.home.database))
+        await store.open()
+        stack.push_async_callback(store.close)
+        token = settings.admin_token
+        tokens = Tokens(
+            store,
+            changes=self.home.token_changes,
+            admin_token=token.get_secret_value() if token else None,
+            open_to_all=settings.auth == "off",
+        )
+        self.new_token = await tokens.start(self.home.admin_token)
+        self._background(tokens.watch())
+
+        registry = Registry(
+            home=self.home.path,
+            run=self.home.run,
+            mode=settings.registry,
+            tracking_uri=settings.mlflow_tracking_uri,
+            wait=settings.registry_wait,
+        )
+        stack.push_async_callback(registry.close)
+        runtime = LocalRuntime(
+            self.home.path,
+            registry=registry if registry.enabled else None,
+            env_manager=settings.env_manager,
+            python_missing=settings.python_missing,
+            start_timeout=settings.start_timeout,
+            memory_limit=settings.replica_memory,
+            max_body=settings.max_body,
+        )
+        await runtime.open()
+        stack.push_async_callback(runtime.close)
+
+        metrics = Metrics()
+        front = Front(
+            UnixConnector(),
+            QueueLimits(
+                requests=settings.queue_requests,
+                bytes=settings.queue_bytes,
+                ready_wait=settings.ready_wait,
+                timeout=settings.request_timeout,
+            ),
+            metrics,
+        )
+        reconciler = Reconciler(
+            store,
+            runtime,
+            front,
+            now_ms=now_ms,
+            drain_timeout=settings.request_timeout,
+        )
+        front.on_hung = reconciler.hung
+        await reconciler.open()
+        stack.push_async_callback(reconciler.close)
+        endpoints = Endpoints(
+            reconciler=reconciler,
+            store=store,
+            runtime=runtime,
+            registry=registry if registry.enabled else None,
+            metrics=metrics,
+            now_ms=now_ms,
+            max_entities=settings.max_entities,
+            max_endpoints=settings.max_endpoints,
+        )
+        aliases = AliasWatcher(endpoints, reconciler, registry, settings.alias_poll)
+
+        app = build_app(
+            endpoints=endpoints,
+            invoke=front,
+            tokens=tokens,
+            health=lambda: self._ready,
+            mlflow=mlflow_proxy(registry, on_write=lambda _: aliases.poke()),
+            settings=settings,
+            workspace_id=await _workspace_id(store),
+            single_endpoint=lambda: _only_name(settings.model),
+            metrics=endpoints.all_metrics,
+        )
+        self.server = make_server(
+            app, host=settings.host, port=settings.port, grace=settings.stop_grace
+        )
+        await self._serve(self.server)
+        registry.open()
+        for given in settings.model:
+            await _serve_model(endpoints, reconciler, given)
+        self._background(aliases.run())
+        self._ready = True
+
+    def _background(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Run something until the application ends."""
+        task = asyncio.create_task(coroutine)
+
+        async def end() -> None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+        self._stack.push_async_callback(end)
+
+    async def _serve(self, server: Server) -> None:
+        """Listen; at the end: no new requests, running ones finish within the grace."""
+        serving = asyncio.create_task(server.serve(), name="http")
+
+        async def end() -> None:
+            server.should_exit = True
+            await serving
+
+        self._stack.push_async_callback(end)
+        while not server.started:
+            if serving.done():
+                await serving
+                raise CannotStart("The HTTP server ended as it started; the log says why.")
+            await asyncio.sleep(0.005)
+
 
 def now_ms() -> int:
+    """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+async def _workspace_id(store: Store) -> str:
+    """A number of this workspace's own, made once; Databricks' clients send it back."""
+    found = await store.mark("workspace-id")
+    if found is None:
+        found = str(uuid.uuid4().int % 10**16)
+        await store.set_mark("workspace-id", found)
+    return found
+
+
+def _only_name(models: list[str]) -> str | None:
+    """The name of the one model that the server was started with, if it is one."""
+    return models[0].partition("=")[0] if len(models) == 1 else None
+
+
+async def _serve_model(endpoints: Endpoints, reconciler: Reconciler, given: str) -> None:
+    """Make the endpoint of `--model NAME=URI`, unless it is as asked already."""
+    name, _, uri = given.partition("=")
+    try:
+        source = parse_source(uri)
+    except ValueError as problem:
+        raise CannotStart(f"--model {name}: {problem}.") from problem
+    if isinstance(source, ModelFolder):
+        if not (source.path / "MLmodel").is_file():
+            raise CannotStart(
+                f"--model {name}: {uri} is not a folder with an MLmodel file, as "
+                "`mlflow.<flavor>.save_model` makes it."
+            )
+        wish = _plain_entity(name, name, "1")
+        path = str(source.path)
+    else:
+        record = reconciler.record(name)
+        latest = (record.pending or record.active) if record and record.from_flag else None
+        if latest is not None and [(e.entity_name, e.entity_version) for e in latest.entities] == [
+            (source.name, source.version)
+        ]:
+            return  # as it was: the registry need not even be asked
+        wish = _plain_entity(name, source.name, source.version)
+        path = None
+    try:
+        await endpoints.ensure(OPERATOR, wish=wish, name=name, path=path)
+    except ApiError as problem:
+        raise CannotStart(f"--model {name}: {problem.message}") from problem
+
+
+def _plain_entity(name: str, model: str, version: str) -> WishedEntity:
+    return WishedEntity(
+        name=name,
+        entity_name=model,
+        entity_version=version,
+        workload_type="CPU",
+        workload_size="Small",
+        min_concurrency=None,
+        max_concurrency=None,
+        scale_to_zero=False,
+        environment={},
+    )
+
+
+def run(settings: Settings) -> int:
+    """Run a server until SIGTERM or SIGINT; returns its exit code.
+
+    Raises HomeError when the home cannot be used.
+    """
+    logs.configure(settings.log_level)
+    try:
+        uvloop.run(_run(settings))
+    except (CannotStart, StoreError, OSError) as problem:
+        print(f"lakeport: {problem}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    application = Application(settings)
+    opening = asyncio.create_task(application.open(), name="open")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():  # told to stop while it waited for the registry, say
+        opening.cancel()
+        await asyncio.wait({opening})
+        return
+    try:
+        await opening
+        _greet(application)
+        await stopped
+        log.info("stopping: running requests have %g s to finish", settings.stop_grace)
+    finally:
+        stopped.cancel()
+        await application.close()
+
+
+def _greet(application: Application) -> None:
+    """Say that it is ready, and what to type next."""
+    settings, home = application.settings, application.home
+    lines = [f"Lakeport is ready: {application.url}", ""]
+    if settings.auth == "off":
+        lines.append("Authentication is off: everybody who reaches this address is an admin.")
+        shown = "any"
+    elif application.new_token is not None:
+        lines.append(f"The admin's token, shown this once and kept in {home.admin_token}:")
+        shown = application.new_token
+    elif settings.admin_token is not None:
+        shown = "$LAKEPORT_ADMIN_TOKEN"
+    else:
+        shown = f"$(cat {home.admin_token})"
+    lines += [
+        f"  export DATABRICKS_HOST={application.url}",
+        f"  export DATABRICKS_TOKEN={shown}",
+        f"  export MLFLOW_TRACKING_URI={application.url}",
+        "  export MLFLOW_TRACKING_TOKEN=$DATABRICKS_TOKEN",
+    ]
+    print("\n".join(lines), flush=True)  # noqa: T201

@@ -66,6 +66,10 @@ def exits(_: Order) -> None:
     os._exit(5)
 
 
+def runs_out_of_memory(_: Order) -> None:
+    os._exit(70)
+
+
 def killed(_: Order) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,10 @@ def test_it_runs_under_uvloop(tmp_path: Path) -> None:
             ),
         ),
         ("exits", "the worker exited with code 5 while it loaded the model"),
+        (
+            "runs_out_of_memory",
+            "the worker exited with code 70 (out of memory) while it loaded the model",
+        ),
         ("killed", "the worker was killed by SIGKILL (out of memory?) while it loaded the model"),
         ("segfaults", "the worker was killed by SIGSEGV while it loaded the model"),
     ],
@@ -339,44 +343,70 @@ async def test_a_full_disk_hurts_neither_model_nor_server(make: Make, tmp_path: 
 # --- the life of the server -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def dead_server(tmp_path: Path) -> Iterator[int]:
-    """Kills a server that had a stubborn replica with a child; gives the pid of the replica."""
-    folder = model(tmp_path / "m", "has_children")
-    os.mkfifo(folder / "alive")
-    reader = os.open(folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
-    code = (
+class DeadServer:
+    """A server that was killed; it had a replica whose model had started a process."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        model(folder, "has_children")
+        os.mkfifo(folder / "alive")
+        self._alive = os.open(folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
+        paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+        argv = [sys.executable, "-c", self._CODE, str(home), str(folder)]
+        with subprocess.Popen(argv, env=os.environ | paths, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            replica, undertaker = map(int, server.stdout.readline().split())
+            self.replica = psutil.Process(replica)
+            self.undertaker = psutil.Process(undertaker)
+            self.before_the_kill()
+            server.kill()
+
+    _CODE = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from tests.integration.test_local_runtime import *\n"
         "async def main():\n"
         "    runtime = LocalRuntime(Path(sys.argv[1]), worker=FAKE, env_manager='local')\n"
         "    async with started(runtime, deployment(Path(sys.argv[2]))) as replica:\n"
-        "        print(replica.pid, flush=True)\n"
+        "        print(replica.pid, runtime._undertaker.pid, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())"
     )
-    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    argv = [sys.executable, "-c", code, str(tmp_path / "home"), str(folder)]
-    with subprocess.Popen(argv, env=os.environ | paths, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        pid = int(server.stdout.readline())
-        server.kill()
-    yield pid
-    os.set_blocking(reader, True)
-    assert os.read(reader, 1) == b"", "what the model started is still there"
-    os.close(reader)
+
+    def before_the_kill(self) -> None:
+        """For the one whose safeguards fail."""
+
+    def wait_until_gone(self) -> None:
+        self.replica.wait(PATIENCE)
+        os.set_blocking(self._alive, True)
+        assert os.read(self._alive, 1) == b""
+        os.close(self._alive)
 
 
-async def test_the_next_life_ends_what_the_last_one_left(make: Make, dead_server: int) -> None:
+class UnluckyServer(DeadServer):
+    def before_the_kill(self) -> None:
+        self.undertaker.kill()
+
+
+def test_nothing_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+    server = DeadServer(tmp_path / "m", tmp_path / "home")
+
+    server.wait_until_gone()
+
+    server.undertaker.wait(PATIENCE)
+
+
+async def test_the_next_life_ends_what_the_last_one_left(make: Make, tmp_path: Path) -> None:
+    server = UnluckyServer(tmp_path / "m", tmp_path / "home")
+
     await make().open()
 
-    assert not psutil.pid_exists(dead_server)
+    server.wait_until_gone()
 
 
 # --- the real worker ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_real_model_becomes_ready_in_a_real_worker(make: Make, tmp_path: Path) -> None:
     import mlflow.sklearn
     from sklearn.linear_model import LinearRegression

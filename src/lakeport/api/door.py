@@ -121,7 +121,7 @@ class Door(HttpToolsProtocol):
         self._reading = Reading.BETWEEN
         self._refusal = NOT_HTTP
         self._now = self.loop.time()
-        #: Of the present state of reading; in BETWEEN it counts only when nothing is being answered.
+        #: Of the present state of reading; in BETWEEN only when nothing is being answered.
         self._deadline = self._now + self.limits.first_byte
         self._body_deadline = 0.0
         self._messages = 0
@@ -151,8 +151,7 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # To ignore an upgrade is the protocol's way to decline it. What follows the request is
             # lost on the parser, so the connection ends with the answer.
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
+            self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self.refuse(self._refusal)
         else:
@@ -276,8 +275,8 @@ class Door(HttpToolsProtocol):
         return self._reading is Reading.BODY and self.cycle.waiting_for_100_continue
 
     def _answering(self) -> bool:
-        cycle = self.cycle
-        return cycle is not None and not cycle.response_complete and not cycle.disconnected
+        cycle = self.cycle  # None before the first request, whatever its type says
+        return bool(cycle) and not cycle.response_complete and not cycle.disconnected
 
     # Refusals
 

@@ -1,14 +1,25 @@
 """The one place where an `ApiError` becomes HTTP."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from starlette.types import Send
 
-from lakeport.errors import ApiError
+from lakeport.errors import ApiError, Internal, Unavailable
+from lakeport.stores.base import StoreError
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What a client is told of `error`: nothing of those that are not ours."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, StoreError):
+        return Unavailable("The workspace's database cannot be used right now; try again shortly.")
+    return Internal("Something went wrong inside Lakeport; its log has the reason.")
 
 
 def encode_error(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]:
@@ -26,10 +37,12 @@ def encode_error(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]
     return error.status, headers, body
 
 
-async def send_error(send: Send, error: ApiError, request_id: str, more: Headers) -> None:
+async def send_error(
+    send: Send, error: ApiError, request_id: str, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     """Answer with `error`; `more` are headers of the reply besides the error's own."""
     status, headers, body = encode_error(error, request_id)
-    await send({"type": "http.response.start", "status": status, "headers": headers + more})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *more]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -10,7 +10,7 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from lakeport.api.bodies import ClientGone, read_body
-from lakeport.api.errors import Headers, encode_error, send_error
+from lakeport.api.errors import send_error
 from lakeport.auth.callers import Caller
 from lakeport.errors import (
     ENDPOINT_GONE,
@@ -30,7 +30,7 @@ PREFIX = "/serving-endpoints/"
 WATCH_AFTER = 0.05
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_path(raw_path: bytes) -> tuple[str, str | None] | None:
     """Endpoint and served entity (None: the traffic decides) of an invocation's path, or None.
 
@@ -73,13 +73,13 @@ class Invocations:
         caller: Caller,
         headers: Mapping[bytes, bytes],
         request_id: str,
-        more: Headers,
     ) -> None:
-        """One invocation from body to answer; `more` are headers that every reply carries."""
+        """One invocation from body to answer."""
+        if scope["method"] != "POST":
+            refusal = MethodNotAllowed("An endpoint is invoked with POST.")
+            await send_error(send, refusal, request_id, [(b"allow", b"POST")])
+            return
         try:
-            if scope["method"] != "POST":
-                more = [*more, (b"allow", b"POST")]
-                raise MethodNotAllowed("An endpoint is invoked with POST.")
             invocation = Invocation(
                 endpoint=endpoint,
                 entity=entity,
@@ -90,14 +90,14 @@ class Invocations:
             )
             reply = await self._watched(receive, caller, invocation)
         except ApiError as error:
-            await send_error(send, error, request_id, more)
+            await send_error(send, error, request_id)
         except ClientGone:
             return
         else:
             if isinstance(reply, Reply):
-                await _send_reply(send, reply, more)
+                await _send_reply(send, reply)
             else:
-                await _send_stream(receive, send, reply, request_id, more)
+                await _send_stream(receive, send, reply, request_id)
 
     async def _watched(
         self, receive: Receive, caller: Caller, invocation: Invocation
@@ -150,12 +150,12 @@ class Watch:
             self._task.cancel()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _lower(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1").strip().lower()
 
 
-async def _send_reply(send: Send, reply: Reply, more: Headers) -> None:
+async def _send_reply(send: Send, reply: Reply) -> None:
     await send(
         {
             "type": "http.response.start",
@@ -164,16 +164,13 @@ async def _send_reply(send: Send, reply: Reply, more: Headers) -> None:
                 (b"content-type", reply.content_type.encode("latin-1")),
                 (b"content-length", str(len(reply.body)).encode()),
                 (b"served-model-name", _header(reply.served_entity)),
-                *more,
             ],
         }
     )
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(
-    receive: Receive, send: Send, reply: StreamReply, request_id: str, more: Headers
-) -> None:
+async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request_id: str) -> None:
     """Server-sent events, one a JSON document; `[DONE]` at the end unless an error was the last."""
     watch = Watch(receive)
     watch.start()
@@ -186,7 +183,6 @@ async def _send_stream(
                     (b"content-type", b"text/event-stream"),
                     (b"cache-control", b"no-cache"),
                     (b"served-model-name", _header(reply.served_entity)),
-                    *more,
                 ],
             }
         )
@@ -197,7 +193,9 @@ async def _send_stream(
         except ApiError as error:
             last = orjson.dumps({"error": error.body(request_id)})
             await send(_event(last))
-        except Exception:  # the head of the answer is out: all that is left is to say so in the stream
+        except (
+            Exception
+        ):  # the head of the answer is out: all that is left is to say so in the stream
             logger.exception("invocation %s failed in mid-stream", request_id)
             last = orjson.dumps(
                 {"error": error_body(Internal.error_code, "The stream broke off.", request_id)}

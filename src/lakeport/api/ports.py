@@ -8,7 +8,8 @@ from lakeport.stores.records import TokenRecord
 
 
 class TokensPort(Protocol):
-    """`auth/tokens.py` is the implementation. Methods raise `lakeport.errors.ApiError`s."""
+    """`auth/tokens.py` is the implementation. Methods raise `lakeport.errors.ApiError`s, and
+    `stores.base.StoreError` where they need the store."""
 
     def authenticate(self, header: bytes | None) -> Caller:
         """Who sent this `Authorization` header, from the snapshot in memory.
@@ -19,7 +20,8 @@ class TokensPort(Protocol):
 
     async def refresh_authenticate(self, header: bytes | None) -> Caller:
         """As `authenticate`, after a look at the store: a token made by `lakeport token` meanwhile
-        is known from its first use. Bounds by itself how often it looks. Raises Unauthenticated."""
+        is known from its first use. Bounds by itself how often it looks. Raises Unauthenticated,
+        and `stores.base.StoreError` when the store could not be read."""
         ...
 
     async def create(

@@ -283,7 +283,7 @@ class Endpoints:
     # --- for the server itself --------------------------------------------------------------
 
     async def ensure(
-        self, caller: Caller, name: str, entity: WishedEntity, path: str | None
+        self, caller: Caller, *, name: str, wish: WishedEntity, path: str | None
     ) -> None:
         """An endpoint that its operator asked for at start: made, updated, or left as it is.
 
@@ -291,11 +291,11 @@ class Endpoints:
         is not to be had.
         """
         validation.endpoint_name(name)
-        wish = WishedConfig((entity,), (RouteRecord(entity.name, 100),))
+        config = WishedConfig((wish,), (RouteRecord(wish.name, 100),))
         if path is None:
-            entities = await self._resolved(wish)
+            entities = await self._resolved(config)
         else:
-            entities = (_entity(entity, "1", "path", path),)
+            entities = (_entity(wish, "1", "path", path),)
         record = self._reconciler.record(name)
         now = self._now_ms()
         if record is None:
@@ -309,7 +309,8 @@ class Endpoints:
                 from_flag=True,
             )
             await self._create(
-                updates.begin(fresh, entities, wish.routes, now=now, actor=caller.name), caller.name
+                updates.begin(fresh, entities, config.routes, now=now, actor=caller.name),
+                caller.name,
             )
             return
         if not record.from_flag:
@@ -320,7 +321,7 @@ class Endpoints:
         latest = record.pending or record.active
         if latest is not None and _same_models(latest, entities):
             return
-        await self._update(caller, name, entities, wish.routes)
+        await self._update(caller, name, entities, config.routes)
 
     async def follow(self, record: EndpointRecord) -> bool:
         """Roll out what the aliases of an endpoint mean now; False when there is nothing to do.

@@ -1,8 +1,8 @@
 """Where a model comes from: what people write, as values.
 
 `models:/NAME/VERSION` and `models:/NAME@ALIAS` name a version in the registry; a path (or a `file:`
-URI) names a folder with an MLmodel file on this machine. A path is taken from the operator's command
-line only, never from the wire.
+URI) names a folder with an MLmodel file on this machine. A path is taken from the operator's
+command line only, never from the wire.
 """
 
 import re
@@ -55,11 +55,10 @@ def parse_source(uri: str) -> ModelSource:
 def parse_registered_model(uri: str) -> RegisteredModel:
     """The registered version that a `models:` URI names. Raises ValueError."""
     path = uri.removeprefix("models:").lstrip("/")
-    name, separator, alias = path.rpartition("@")
-    if separator:
-        version = f"@{alias}"
-    else:
-        name, _, version = path.rpartition("/")
+    name, _, version = path.rpartition("/")
+    if not version.isdigit():  # a name may hold an @ itself
+        name, separator, alias = path.rpartition("@")
+        version = separator + alias
     if not name or "/" in name or not is_version(version):
         raise ValueError(
             f"{uri!r} names no model version; expected models:/NAME/VERSION with a number, "

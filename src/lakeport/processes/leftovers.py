@@ -2,9 +2,14 @@
 
 Every child carries a mark in its environment, and so does all that came of it, whatever group or
 session it moved to. A process is killed for its mark alone: a reused pid can't be mistaken.
+
+Run as a script, `python -I leftovers.py MARK`, it waits for the end of its stdin, which is the
+death of the server, and then ends what carries the mark: subprocesses of models above all, whose
+workers died too quickly to take them along.
 """
 
 import os
+import sys
 
 import psutil
 
@@ -34,3 +39,14 @@ def _carries(process: psutil.Process, mark: str) -> bool:
         return process.environ().get(MARK) == mark
     except (psutil.Error, OSError, ValueError):
         return False  # somebody else's, or gone
+
+
+def main(mark: str) -> None:
+    while os.read(0, 4096):
+        pass
+    while end_marked(mark):
+        pass  # until nothing new was born meanwhile
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -118,7 +118,10 @@ def media_type(content_type: str | None) -> str:
 
 
 def inflate(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """The body without its content encoding, at most `limit` bytes. Raises Refusal 413, 415, 400."""
+    """The body without its content encoding, at most `limit` bytes.
+
+    Raises Refusal: 413 beyond the limit, 415 for another encoding, 400 for a broken body.
+    """
     encoding = (encoding or "identity").strip().lower()
     if encoding == "identity":
         return body
@@ -158,7 +161,8 @@ def parse_json(body: bytes) -> Document:
         if not isinstance(id, str):
             raise _wrong("client_request_id must be a string.")
         document.client_request_id = id
-    if (context := value.pop("usage_context", None)) is not None:
+    context = value.pop("usage_context", None)
+    if context is not None:
         if not isinstance(context, dict) or not all(isinstance(v, str) for v in context.values()):
             raise _wrong("usage_context must be a map of strings to strings.")
         document.usage_context = context
@@ -198,12 +202,12 @@ def _loads_python(body: bytes) -> Any:
 def scoring_of(document: Document, interface: Interface) -> Scoring:
     """MLflow's way from a parsed body to a model's input. Raises Refusal 400."""
     fields = document.fields
+    params: Any = fields.get("params")
     if document.bare:
         params = {key: value for key, value in fields.items() if key in interface.params}
         data = {key: value for key, value in fields.items() if key not in interface.params}
         return Scoring(data, params, bare=True)
     forms = {key: value for key, value in fields.items() if key in FORMS}
-    params = fields.get("params")
     if interface.type_hinted:
         if "inputs" not in forms:
             raise _wrong(
@@ -235,8 +239,13 @@ def _data_of(forms: dict[str, Any], schema: Schema | None) -> Any:
         raise invalid(f"The input could not be converted. Error: '{error}'") from error
 
 
-def csv_data(body: bytes, schema: Schema | None) -> Any:
-    """A frame from CSV with a header row. Raises Refusal 400."""
+def table_of(media: str, body: bytes, interface: Interface) -> Scoring:
+    """A CSV or Parquet body as a model's input. Raises Refusal 400."""
+    data = _csv_data(body, interface.schema) if media == CSV else _parquet_data(body)
+    return Scoring(data, None, bare=False)
+
+
+def _csv_data(body: bytes, schema: Schema | None) -> Any:
     import pandas as pd
 
     try:
@@ -256,8 +265,7 @@ def csv_data(body: bytes, schema: Schema | None) -> Any:
         raise _no_frame("CSV-formatted", "to_csv", error) from error
 
 
-def parquet_data(body: bytes) -> Any:
-    """A frame from Parquet. Raises Refusal 400."""
+def _parquet_data(body: bytes) -> Any:
     import pandas as pd
 
     try:

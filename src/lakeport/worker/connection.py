@@ -92,7 +92,7 @@ class Connection:
         return calls
 
     def send(self, data: bytes) -> None:
-        """Send a whole frame, or several; never blocks, and says nothing when the front has gone."""
+        """Send whole frames. Never blocks, and says nothing when the front has gone."""
         with self._lock:
             if self.closed:
                 return

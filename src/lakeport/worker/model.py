@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -64,8 +64,10 @@ class Model:
         return self.plain is not None
 
     def predict(self, scoring: Scoring) -> Any:
-        """One call of MLflow's predict. Raises Refusal for what the schema or the model refused, and
-        MemoryError."""
+        """One call of MLflow's predict.
+
+        Raises Refusal for what the schema or the model refused, and MemoryError.
+        """
         try:
             return self._pyfunc.predict(scoring.data, params=scoring.params)
         except MemoryError:
@@ -73,7 +75,7 @@ class Model:
         except BaseException as error:  # a model may raise anything, SystemExit included
             raise _refusal_of(error, scoring.data) from error
 
-    def stream(self, scoring: Scoring) -> Iterator[Any]:
+    def stream(self, scoring: Scoring) -> Generator[Any]:
         """The chunks of a model that streams. Raises as `predict` does, at any step."""
         try:
             yield from self._pyfunc.predict_stream(scoring.data, params=scoring.params)
@@ -83,7 +85,7 @@ class Model:
             raise _refusal_of(error, scoring.data) from error
 
     def frame(self, rows: Sequence[Row]) -> Any:
-        """A typed frame of plain rows, equal to what MLflow makes of the body that they are from."""
+        """A typed frame of plain rows: the one that MLflow makes of their body."""
         import numpy as np
         import pandas as pd
 
@@ -125,7 +127,7 @@ def _refusal_of(error: BaseException, data: Any) -> Refusal:
 def _short(data: Any) -> str:
     try:
         return str(data)[:1000]
-    except Exception:  # the repr of hostile input: too deep, or with a fault of its own
+    except Exception:  # noqa: BLE001  the repr of hostile input: too deep, or with a fault of its own
         return type(data).__name__
 
 
@@ -151,7 +153,7 @@ def _row_wise(pyfunc: PyFuncModel, conf: dict[str, Any]) -> bool:
         return False
     try:
         raw = pyfunc.get_raw_model()
-    except Exception as error:  # old MLflow, or a wrapper without: then nothing is known
+    except Exception as error:  # noqa: BLE001  old MLflow, a wrapper without, or its fault
         say(f"requests are not merged: the model's own object is not to be had ({error})")
         return False
     return _known(raw)

@@ -57,6 +57,12 @@ def late() -> Refusal:
     )
 
 
+def no_stream() -> Refusal:
+    return Refusal(
+        "This model does not stream: it has no `predict_stream`. Send the request without `stream`."
+    )
+
+
 def out_of_memory() -> Refusal:
     return Refusal("The model ran out of memory", status=500, error_code="INTERNAL_ERROR")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Call:
     #: time.monotonic() by which it must have begun.
     deadline: float
     cancelled: bool = False
+    #: The model ran out of memory over it: once it is answered, the process should end.
+    exhausted: bool = False
     #: Chunks that may still be sent; changed and waited for under `changed`.
     window: int = protocol.STREAM_WINDOW
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -60,13 +62,11 @@ class _Plain:
 
 
 class Scorer:
-    """Gives each call its answer. `exhausted` is set once the model ran out of memory: the process
-    is no longer to be trusted, and should end when the answer is out."""
+    """Gives each call its answer."""
 
     def __init__(self, model: Model, *, max_body: int) -> None:
         self.model = model
         self.max_body = max_body
-        self.exhausted = False
 
     def batch(self, calls: Sequence[Call]) -> Iterator[list[tuple[Call, bytes]]]:
         """The answers to calls that a row-wise model may share predicts for, as they come."""
@@ -85,52 +85,40 @@ class Scorer:
 
     def answer(self, call: Call) -> bytes:
         """The one frame that answers a call to a model that does not stream."""
-        for _, frame in self.frames(call):
-            return frame
-        raise AssertionError("every call has a first frame")
+        _, frame = next(self.frames(call))
+        return frame
 
-    def frames(self, call: Call) -> Iterator[tuple[bool, bytes]]:
+    def frames(self, call: Call) -> Generator[tuple[bool, bytes]]:
         """All frames that answer a call, and whether each is a chunk. Close it to end a stream."""
         document: Document | None = None
         try:
-            self._check_deadline(call)
-            document, scoring = self._read(call)
+            if _late(call):
+                raise refusal.late()
+            media = codec.media_type(call.content_type)
+            body = codec.inflate(call.body, call.content_encoding, self.max_body)
+            if media == codec.JSON:
+                document = codec.parse_json(body)
+                if document.stream and not self.model.streams:
+                    raise refusal.no_stream()
+                scoring = codec.scoring_of(document, self.model.interface)
+            else:
+                scoring = codec.table_of(media, body, self.model.interface)
             if document is not None and document.stream:
-                if not self.model.streams:
-                    raise Refusal(
-                        "This model does not stream: it has no `predict_stream`. Send the request "
-                        "without `stream`."
-                    )
                 yield from self._stream(call, document, scoring)
                 return
             started = time.perf_counter()
             predictions = self.model.predict(scoring)
             elapsed = time.perf_counter() - started
-            yield (
-                False,
-                _answer(
-                    call, document, codec.answer_json(predictions, bare=scoring.bare), elapsed
-                ),
-            )
-        except Exception as error:  # every call gets an answer, whatever went wrong
+            answer = codec.answer_json(predictions, bare=scoring.bare)
+            yield False, _answer(call, document, answer, elapsed)
+        except Exception as error:  # noqa: BLE001  every call gets an answer, whatever went wrong
             yield False, self._refused(call, document, error)
 
     # --- one by one -----------------------------------------------------------------------------
 
-    def _read(self, call: Call) -> tuple[Document | None, Scoring]:
-        media = codec.media_type(call.content_type)
-        body = codec.inflate(call.body, call.content_encoding, self.max_body)
-        schema = self.model.interface.schema
-        if media == codec.CSV:
-            return None, Scoring(codec.csv_data(body, schema), None, bare=False)
-        if media == codec.PARQUET:
-            return None, Scoring(codec.parquet_data(body), None, bare=False)
-        document = codec.parse_json(body)
-        return document, codec.scoring_of(document, self.model.interface)
-
     def _stream(
         self, call: Call, document: Document, scoring: Scoring
-    ) -> Iterator[tuple[bool, bytes]]:
+    ) -> Generator[tuple[bool, bytes]]:
         chunks = self.model.stream(scoring)
         try:
             # The first chunk before the STREAM frame: a failure up to here is an honest answer.
@@ -143,8 +131,8 @@ class Scorer:
                 for chunk in chunks:
                     yield True, protocol.frame(protocol.CHUNK, call.id, codec.event_json(chunk))
                 note = b""
-            except Exception as error:  # the stream has begun: its end has to tell
-                note = _note({"error": _error(self._refusal_of(error))})
+            except Exception as error:  # noqa: BLE001  it has begun: its end has to tell
+                note = _note({"error": _error(self._refusal_of(call, error))})
             yield False, protocol.frame(protocol.END, call.id, note=note)
         finally:
             chunks.close()
@@ -179,27 +167,23 @@ class Scorer:
             if not isinstance(values, list) or len(values) != len(rows):
                 raise Refusal("the model does not work row by row")
             return list(_split(requests, values, elapsed))
-        except Exception as error:  # a bad request fails alone, with its own answer
+        except Exception as error:  # noqa: BLE001  a bad request fails alone, with its own answer
             if len(requests) == 1:
                 return [(requests[0].call, self._refused(*_of(requests[0]), error))]
         return [answer for request in requests for answer in self._merged([request])]
 
     # --- failures -------------------------------------------------------------------------------
 
-    def _check_deadline(self, call: Call) -> None:
-        if _late(call):
-            raise refusal.late()
-
     def _refused(self, call: Call, document: Document | None, error: Exception) -> bytes:
-        refused = self._refusal_of(error)
+        refused = self._refusal_of(call, error)
         note = _note({"error": _error(refused), **codec.answer_note(document)})
         return protocol.frame(protocol.ANSWER, call.id, note=note, status=refused.status)
 
-    def _refusal_of(self, error: Exception) -> Refusal:
+    def _refusal_of(self, call: Call, error: Exception) -> Refusal:
         if isinstance(error, Refusal):
             return error
         if isinstance(error, MemoryError):
-            self.exhausted = True
+            call.exhausted = True
             say_exception("the model ran out of memory")
             return refusal.out_of_memory()
         say_exception("an answer could not be made")

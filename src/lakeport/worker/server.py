@@ -6,6 +6,7 @@ compute in a pool of threads, which send their answers themselves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import selectors
@@ -14,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,8 @@ class Server:
         self._waiting: deque[_Work] = deque()
         self._pool = None if self._row_wise else _Pool(self._work, concurrency)
         self._stopping = False
+        #: The model ran out of memory, and the call over which it did is answered.
+        self._ending = False
         self._selector = selectors.DefaultSelector()
         self._listener: socket.socket | None = None
         self._woken, self._waker = socket.socketpair()
@@ -78,7 +81,7 @@ class Server:
                     self._serve(key.data, events)
             if self._row_wise:
                 self._compute_batch()
-            if self._scorer.exhausted:
+            if self._ending:
                 self._say_last_words()
                 return False
             for connection in self._connections:
@@ -144,6 +147,7 @@ class Server:
                 frames.setdefault(connection, []).append(frame)
             for connection, parts in frames.items():
                 connection.send(b"".join(parts) if len(parts) > 1 else parts[0])
+        self._ending = any(call.exhausted for call in works)
 
     def _watch(self, connection: Connection) -> None:
         wanted = 0
@@ -176,26 +180,24 @@ class Server:
             for is_chunk, frame in frames:
                 if is_chunk:
                     connection.streams.add(call.id)
-                if call.cancelled or (is_chunk and not call.take_chunk()):
+                if is_chunk and not call.take_chunk():
                     break
                 connection.send(frame)
-            _close(frames)
+            frames.close()
         connection.streams.discard(call.id)
         connection.calls.pop(call.id, None)
+        if call.exhausted:
+            self._ending = True
         self._wake()  # the loop may wait to read on, to stop, or to end
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # full: it will wake
             self._waker.send(b"\0")
-        except OSError:
-            pass  # full: it will wake; closed: it ended
 
     def _drain_wakes(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._woken.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -220,7 +222,7 @@ class Server:
 class _Pool:
     """Threads that live as long as the process."""
 
-    def __init__(self, work: "Callable[[_Work], None]", size: int) -> None:
+    def __init__(self, work: Callable[[_Work], None], size: int) -> None:
         self._work = work
         self._works: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         for number in range(size):

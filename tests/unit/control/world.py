@@ -9,8 +9,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lakeport.stores.memory import MemoryStore
-
 from lakeport.auth.callers import Caller
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
@@ -29,6 +27,7 @@ from lakeport.runtimes.base import (
 from lakeport.serving.deployment import QueueLimits
 from lakeport.serving.invoke import Front
 from lakeport.serving.ports import Invocation, Reply
+from lakeport.stores.memory import MemoryStore
 from lakeport.stores.records import EndpointRecord, EventRecord
 from lakeport.telemetry.metrics import Metrics
 

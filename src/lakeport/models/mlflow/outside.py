@@ -14,8 +14,9 @@ IDLE_CONNECTION = 4.0
 class OutsideServer:
     """Connections to the MLflow server at `uri`, authenticated as Lakeport.
 
-    `environ` is looked at for MLflow's own words: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME
-    and MLFLOW_TRACKING_PASSWORD. Raises ValueError when `uri` cannot be used.
+    `environ` may hold MLflow's own variables for that: MLFLOW_TRACKING_TOKEN, or
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. Raises ValueError when `uri` cannot be
+    used.
     """
 
     def __init__(self, uri: str, environ: Mapping[str, str]) -> None:
@@ -42,7 +43,9 @@ class OutsideServer:
         """Connections to it and the URL below which it answers."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_CONNECTION),
+                connector=aiohttp.TCPConnector(
+                    limit=CONNECTIONS, keepalive_timeout=IDLE_CONNECTION
+                ),
                 headers=self._headers,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

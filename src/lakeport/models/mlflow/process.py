@@ -41,9 +41,12 @@ def confine_local_artifacts(folder: Path) -> None:
     """Refuse every local artifact location that is not `folder` or below it."""
     root = folder.resolve()
 
-    class ConfinedArtifactRepository(LocalArtifactRepository):  # type: ignore[misc]
+    class ConfinedArtifactRepository(LocalArtifactRepository):
         def __init__(
-            self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+            self,
+            artifact_uri: str,
+            tracking_uri: str | None = None,
+            registry_uri: str | None = None,
         ) -> None:
             super().__init__(artifact_uri, tracking_uri, registry_uri)
             if not Path(self.artifact_dir).resolve().is_relative_to(root):

@@ -147,14 +147,14 @@ class RegistryServer:
         child = self._child = await self._start(
             self._command(), env=self._child_environment(), cwd=None, output=self._log.write
         )
+        exited = child.exited
         try:
-            if await self._answers(child):
+            if not await self._answers(exited):
+                return f"it did not answer in {START_TIMEOUT:g} s"
+            if not exited.done():
                 log.info("The model registry is up after %.1f s", time.monotonic() - begun)
                 self._up.set()
-                return how_it_ended(await child.exited)
-            if child.exited.done():
-                return how_it_ended(await child.exited)
-            return f"it did not answer in {START_TIMEOUT:g} s"
+            return how_it_ended(await exited)
         finally:
             if not self._closed:
                 self._up.clear()
@@ -169,7 +169,11 @@ class RegistryServer:
 
     def _command(self) -> list[str]:
         database = self._home / "registry" / "mlflow.db"
-        options = {"database": database, "artifacts": self._home / "artifacts", "socket": self._socket}
+        options = {
+            "database": database,
+            "artifacts": self._home / "artifacts",
+            "socket": self._socket,
+        }
         # Safe path: this folder's modules must not pass for others of their names.
         command = [sys.executable, "-P", str(PROGRAM)]
         return command + [f"--{name}={value}" for name, value in options.items()]
@@ -189,11 +193,11 @@ class RegistryServer:
             }
         )
 
-    async def _answers(self, child: Child) -> bool:
-        """Wait until it does; False when it ended first or took too long."""
+    async def _answers(self, exited: "asyncio.Future[int]") -> bool:
+        """Wait until it answers or has ended; False when neither came to pass in time."""
         deadline = time.monotonic() + START_TIMEOUT
         timeout = aiohttp.ClientTimeout(total=5)
-        while not child.exited.done() and time.monotonic() < deadline:
+        while not exited.done() and time.monotonic() < deadline:
             if self._socket.exists():
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                     session = self._connections()
@@ -201,4 +205,4 @@ class RegistryServer:
                         if answer.status == 200:
                             return True
             await asyncio.sleep(POLL)
-        return False
+        return exited.done()

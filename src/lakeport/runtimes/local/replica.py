@@ -22,6 +22,8 @@ from lakeport.runtimes.local.wording import exception_line, for_people, gigabyte
 
 #: Bytes of one status line.
 STATUS_LINE = 64 * 1024
+#: A worker's exit code when its model ran into the limit on its memory.
+EXIT_OUT_OF_MEMORY = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class LocalReplica:
         self._child.kill()
 
     def _ended(self, code: "asyncio.Future[int]") -> None:
-        reason = self.why or how_it_ended(code.result())
+        reason = self.why or _how(code.result())
         self._watch.unwatch(self._watched)
         with suppress(OSError):
             os.unlink(self._order.socket)
@@ -144,7 +146,6 @@ async def start_replica(
     child.output_ended.add_done_callback(lambda _: log.end())
     replica = LocalReplica(id, launch.order, child, log=log, watch=watch)
     started(replica)
-    _make_killable(child.pid)
     child.write(json.dumps(asdict(launch.order)).encode() + b"\n")
     try:
         async with asyncio.timeout(launch.timeout):
@@ -208,19 +209,16 @@ async def _ready(replica: LocalReplica, child: Child, status: _Status, log: Line
     raise StartFailed(_why_it_died(replica, code, list(log.last)))
 
 
+def _how(code: int) -> str:
+    return how_it_ended(code) + (" (out of memory)" if code == EXIT_OUT_OF_MEMORY else "")
+
+
 def _why_it_died(replica: LocalReplica, code: int, last: list[str]) -> str:
     if replica.why is not None:
         return f"the worker was {replica.why}, while it loaded the model"
-    how = how_it_ended(code)
+    how = f"was {_how(code)}" if code < 0 else _how(code)
     if code == -SIGKILL:
         how += " (out of memory?)"
-    verb = "was " if code < 0 else ""
     said = exception_line(last)
     why = f": {for_people(said, limit=500)}" if said else ""
-    return f"the worker {verb}{how} while it loaded the model{why}"
-
-
-def _make_killable(pid: int) -> None:
-    """When the machine runs out of memory, the kernel shall take a replica, not the server."""
-    with suppress(OSError):  # not Linux, or gone already
-        Path(f"/proc/{pid}/oom_score_adj").write_text("500", encoding="ascii")
+    return f"the worker {how} while it loaded the model{why}"

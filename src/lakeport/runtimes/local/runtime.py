@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Literal
 from lakeport.models.base import ModelNotFound, ModelRegistry, ModelVersion, RegistryUnavailable
 from lakeport.models.mlmodel import BadModel, MLmodel, read_mlmodel
 from lakeport.models.signature import read_signature
+from lakeport.processes import leftovers
+from lakeport.processes.child import Child, start
 from lakeport.processes.environment import scrubbed
 from lakeport.processes.leftovers import MARK, end_marked
 from lakeport.runtimes.base import DeploymentSpec, ModelInterface, StartFailed
@@ -103,9 +106,16 @@ class LocalRuntime:
         self._fetching: Once[Path] = Once()
         self._prepared: dict[str, _Prepared] = {}
         self._replicas: set[LocalReplica] = set()
+        #: Ends what is left should this process be killed; see `leftovers`.
+        self._undertaker: Child | None = None
 
     async def open(self) -> None:
         await asyncio.to_thread(self._open)
+        self._undertaker = await start(
+            [sys.executable, "-I", leftovers.__file__, self._mark],
+            env=scrubbed(),
+            output=lambda _: None,
+        )
 
     def _open(self) -> None:
         for folder in (self._models, self._work, self._run):
@@ -125,6 +135,8 @@ class LocalRuntime:
         await asyncio.gather(*(replica.stop(grace=CLOSE_GRACE) for replica in self._replicas))
         await self._watch.close()
         await asyncio.to_thread(self._close)
+        if self._undertaker is not None:
+            await self._undertaker.stop(grace=0)
 
     def _close(self) -> None:
         end_marked(self._mark)  # what left its process group

@@ -1,0 +1,327 @@
+"""The front's end of the worker protocol: connections to replicas by their address.
+
+An address is `unix:PATH#SECRET`: the worker's socket, and the secret that a hello must repeat.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import orjson
+
+from lakeport.runtimes.base import (
+    Answer,
+    Call,
+    Link,
+    ReplicaLost,
+    Stream,
+    StreamFailed,
+)
+from lakeport.worker import protocol
+from lakeport.worker.protocol import Frame, FrameReader, ProtocolError
+
+#: Seconds for a worker to greet: one that is row-wise may be in the middle of a long predict.
+WELCOME_TIMEOUT = 30.0
+#: Bodies up to this size are copied behind their head; larger ones are written on their own.
+_SMALL = 64 * 1024
+_LOST = "The replica ended, or its connection broke, while it held the request."
+
+
+class UnixConnector:
+    """Connects to workers on this machine."""
+
+    def __init__(self, *, welcome_timeout: float = WELCOME_TIMEOUT) -> None:
+        self._welcome_timeout = welcome_timeout
+
+    async def connect(self, address: str) -> Link:
+        """Raises ReplicaLost; ValueError for what is no address."""
+        path, secret = _parse(address)
+        loop = asyncio.get_running_loop()
+        link = WorkerLink(loop)
+        try:
+            async with asyncio.timeout(self._welcome_timeout):
+                await loop.create_unix_connection(lambda: link, path)
+                await link.greet(secret)
+        except TimeoutError as error:
+            raise ReplicaLost("The replica did not greet in time.") from error
+        except OSError as error:
+            raise ReplicaLost("The replica is not there.") from error
+        finally:
+            if not link.greeted:
+                link.close()
+        return link
+
+
+class WorkerLink(asyncio.Protocol):
+    """One connection; made by `UnixConnector`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.WriteTransport | None = None
+        self._reader = FrameReader(protocol.MAX_ANSWER)
+        self._welcome: asyncio.Future[int] = loop.create_future()
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._last_id = 0
+        self._pending: dict[int, _Pending] = {}
+        self._streams: dict[int, _Chunks] = {}
+        self._credit = 0
+
+    # --- Link -----------------------------------------------------------------------------------
+
+    @property
+    def credit(self) -> int:
+        return self._credit
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._pending) + len(self._streams)
+
+    @property
+    def lost(self) -> "asyncio.Future[None]":
+        return self._lost
+
+    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+        self._last_id = id = self._last_id + 1
+        future = _Pending(self, id)
+        if self._transport is None:
+            future.set_exception(ReplicaLost(_LOST))
+            return future
+        self._pending[id] = future
+        note = b""
+        if call.content_type != "application/json" or call.content_encoding is not None:
+            note = orjson.dumps(
+                {"content_type": call.content_type, "content_encoding": call.content_encoding}
+            )
+        size = len(call.body)
+        left = int((call.deadline - time.monotonic()) * 1000)
+        head = protocol.head(protocol.CALL, id, body_size=size, note=note, time=left)
+        if size <= _SMALL:
+            self._transport.write(head + call.body)
+        else:
+            self._transport.write(head)
+            self._transport.write(call.body)
+        return future
+
+    def close(self) -> None:
+        """What is outstanding fails with ReplicaLost, soon."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the start ------------------------------------------------------------------------------
+
+    @property
+    def greeted(self) -> bool:
+        return self._credit > 0
+
+    async def greet(self, secret: str) -> None:
+        """Say hello and wait for the welcome. Raises ReplicaLost."""
+        note = orjson.dumps({"protocol": protocol.VERSION, "secret": secret})
+        self._write(protocol.frame(protocol.HELLO, 0, note=note))
+        self._credit = await self._welcome
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._received(frame)
+        except (ProtocolError, ValueError, TypeError):  # the last two: a note that is none
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if not self._welcome.done():
+            self._welcome.set_exception(ReplicaLost("The replica did not greet."))
+            self._welcome.exception()  # nobody may be waiting for it any more
+        pending, self._pending = self._pending, {}
+        streams, self._streams = self._streams, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(ReplicaLost(_LOST))
+        for chunks in streams.values():
+            chunks.end(ReplicaLost(_LOST))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def _received(self, frame: Frame) -> None:
+        if frame.kind == protocol.ANSWER:
+            future = self._pending.pop(frame.id, None)  # None: it was cancelled
+            if future is not None:
+                future.set_result(_answer(frame))
+        elif frame.kind == protocol.CHUNK:
+            if (chunks := self._streams.get(frame.id)) is not None:
+                chunks.add(frame.body)
+        elif frame.kind == protocol.STREAM:
+            future = self._pending.pop(frame.id, None)
+            if future is not None:
+                self._streams[frame.id] = chunks = _Chunks(self._loop)
+                future.set_result(WorkerStream(self, frame.id, chunks, _note(frame)))
+        elif frame.kind == protocol.END:
+            chunks = self._streams.pop(frame.id, None)
+            if chunks is not None:
+                error = _note(frame).get("error")
+                chunks.end(StreamFailed(*_error(error)) if error else None)
+        elif frame.kind == protocol.WELCOME and not self._welcome.done():
+            self._welcome.set_result(_credit(frame))
+        else:
+            raise ProtocolError(f"a frame of kind {frame.kind} at the wrong moment")
+
+    def cancel(self, id: int) -> None:
+        """The caller of a call has gone."""
+        if self._pending.pop(id, None) or self._streams.pop(id, None):
+            self._write(protocol.frame(protocol.CANCEL, id))
+
+    def allow(self, id: int, chunks: int) -> None:
+        """Let a stream send that many chunks more."""
+        if id in self._streams:
+            self._write(protocol.frame(protocol.MORE, id, time=chunks))
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+
+class _Pending(asyncio.Future["Answer | Stream"]):
+    """The future of one call, which tells the worker when it is cancelled. (A done callback would
+    cost every call a turn of the loop.)"""
+
+    def __init__(self, link: WorkerLink, id: int) -> None:
+        super().__init__(loop=link._loop)
+        self._link = link
+        self._id = id
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._link.cancel(self._id)
+        return cancelled
+
+
+class _Chunks:
+    """Chunks on their way from the connection to the iterator."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ready: deque[bytes] = deque()
+        self.ended = False
+        self.error: Exception | None = None
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+
+    def add(self, chunk: bytes) -> None:
+        if len(self.ready) >= protocol.STREAM_WINDOW:
+            raise ProtocolError("more chunks than were asked for")
+        self.ready.append(chunk)
+        self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        self.ended = True
+        self.error = error
+        self._wake()
+
+    async def wait(self) -> None:
+        """Until there is a chunk, or the end."""
+        while not self.ready and not self.ended:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class WorkerStream:
+    """An answer in pieces. One that is dropped without being closed closes itself: otherwise its
+    worker's thread would wait for ever."""
+
+    def __init__(self, link: WorkerLink, id: int, chunks: _Chunks, note: Mapping[str, Any]) -> None:
+        self._link = link
+        self._id = id
+        self._chunks = chunks
+        self._taken = 0
+        self.client_request_id: str | None = note.get("client_request_id")
+        self.usage_context: Mapping[str, str] | None = note.get("usage_context")
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunks = self._chunks
+        await chunks.wait()
+        if chunks.ready:
+            self._count()
+            return chunks.ready.popleft()
+        if chunks.error is not None:
+            raise chunks.error
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        self._chunks.ready.clear()
+        if not self._chunks.ended:
+            self._chunks.end(None)
+            self._link.cancel(self._id)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _count(self) -> None:
+        """Half a window taken: ask for as many more."""
+        self._taken += 1
+        if self._taken == protocol.STREAM_WINDOW // 2:
+            self._link.allow(self._id, self._taken)
+            self._taken = 0
+
+
+def _parse(address: str) -> tuple[str, str]:
+    scheme, _, rest = address.partition(":")
+    path, mark, secret = rest.rpartition("#")
+    if scheme != "unix" or not mark or not path:
+        raise ValueError("a replica's address has the form unix:PATH#SECRET")
+    return path, secret
+
+
+def _answer(frame: Frame) -> Answer:
+    if not frame.form:
+        return Answer(frame.status, frame.body, seconds=frame.time / 1e6)
+    note = _note(frame)
+    error = note.get("error")
+    return Answer(
+        frame.status,
+        frame.body,
+        note.get("content_type") or "application/json",
+        _error(error) if error else None,
+        frame.time / 1e6,
+        note.get("client_request_id"),
+        note.get("usage_context"),
+    )
+
+
+def _note(frame: Frame) -> dict[str, Any]:
+    note = orjson.loads(frame.note) if frame.note else {}
+    if not isinstance(note, dict):
+        raise ProtocolError("a note that is no object")
+    return note
+
+
+def _error(error: Any) -> tuple[str, str]:
+    if not isinstance(error, dict):
+        raise ProtocolError("an error that is no object")
+    return str(error.get("error_code")), str(error.get("message"))
+
+
+def _credit(frame: Frame) -> int:
+    welcome = _note(frame)
+    credit = welcome.get("credit")
+    if welcome.get("protocol") != protocol.VERSION or not isinstance(credit, int) or credit < 1:
+        raise ProtocolError("a welcome in another protocol")
+    return credit
+

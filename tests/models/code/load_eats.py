@@ -1,0 +1,16 @@
+"""Takes more memory to load than it gets."""
+
+from typing import Any
+
+import mlflow
+
+
+class LoadEats(mlflow.pyfunc.PythonModel):
+    def load_context(self, context: Any) -> None:
+        self.eaten = bytearray(64 * 2**40)
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return model_input
+
+
+mlflow.models.set_model(LoadEats())

@@ -1,0 +1,17 @@
+"""Answers with the params that it was given, one for each row."""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+
+class Params(mlflow.pyfunc.PythonModel):
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[str]:
+        assert params is not None
+        return [f"{x:g} at {params['temperature']:g}" for x in model_input["x"]]
+
+
+mlflow.models.set_model(Params())

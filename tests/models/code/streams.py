@@ -1,0 +1,22 @@
+"""Streams `count` chunks; raises before the chunk `fail`, where it is given."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlflow
+
+
+class Streams(mlflow.pyfunc.PythonModel):
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> dict[str, Any]:
+        return {"count": model_input["count"], "stream": model_input.get("stream")}
+
+    def predict_stream(
+        self, context: Any, model_input: Any, params: Any = None
+    ) -> Iterator[dict[str, Any]]:
+        for number in range(model_input["count"]):
+            if number == model_input.get("fail"):
+                raise ValueError("/secret/path: told to fail")
+            yield {"number": number, "text": "line\u2028end\u0085"}
+
+
+mlflow.models.set_model(Streams())
