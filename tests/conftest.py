@@ -18,3 +18,5 @@ os.environ["DATABRICKS_CONFIG_FILE"] = os.devnull
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+pytest_plugins = ["tests.models.fixtures"]

@@ -45,6 +45,8 @@ class ApiError(Exception):
         self.message = message
         #: Whole seconds, at least 1, for the `Retry-After` header.
         self.retry_after = retry_after
+        #: Which served entity was asked, where one was, for the header `served-model-name`.
+        self.served_entity: str | None = None
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The JSON body that Databricks' clients parse."""

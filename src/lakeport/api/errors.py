@@ -32,6 +32,8 @@ def encode_error(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]
     # The SDK waits for whole seconds and takes 0 for "at once, again and again".
     if error.status in (429, 503):
         headers.append((b"retry-after", str(max(1, error.retry_after or 1)).encode()))
+    if error.served_entity is not None:
+        headers.append((b"served-model-name", error.served_entity.encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return error.status, headers, body

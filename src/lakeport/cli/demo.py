@@ -6,7 +6,9 @@ must never load them, and `lakeport --help` must not wait for them.
 """
 
 import http.client
+import io
 import json
+import logging
 import os
 import re
 import secrets
@@ -18,7 +20,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,8 +107,8 @@ def _play(workspace: Workspace, console: Console) -> None:
     with _step(console, "Training two classifiers on the wine data set of scikit-learn"):
         wines, scores = _train_and_register(workspace)
     console.print(
-        f"  {MODEL} version 1: nearest neighbours, {scores[0]:.0%} right on rows it has not seen\n"
-        f"  {MODEL} version 2: scaled logistic regression, {scores[1]:.0%} right"
+        f"  {MODEL} version 1: nearest centroid, {scores[0]:.0%} right on rows it has not seen\n"
+        f"  {MODEL} version 2: logistic regression, {scores[1]:.0%} right"
     )
 
     client = _client(workspace)
@@ -203,14 +205,14 @@ def _train_and_register(workspace: Workspace) -> tuple[Wines, list[float]]:
         from sklearn.datasets import load_wine
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import train_test_split
-        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.neighbors import NearestCentroid
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
         raise DemoFailed(f"{error}. Try: pip install 'lakeport\\[demo]'") from error
 
     warnings.filterwarnings("ignore")  # mlflow's hints to authors of models
-    mlflow.utils.logging_utils.disable_logging()
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
 
     data = load_wine(as_frame=True)
     kinds = data.target.map(dict(enumerate(data.target_names)))
@@ -218,13 +220,14 @@ def _train_and_register(workspace: Workspace) -> tuple[Wines, list[float]]:
         data.data, kinds, test_size=0.4, random_state=7, stratify=kinds
     )
     versions = {
-        "nearest neighbours": KNeighborsClassifier(),
-        "scaled logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
+        "nearest centroid": NearestCentroid(),
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
     }
     mlflow.set_experiment("lakeport-demo")
     scores = []
     for name, classifier in versions.items():
-        with mlflow.start_run(run_name=name):
+        # mlflow tells of each step on stderr; we tell the story ourselves.
+        with redirect_stderr(io.StringIO()), mlflow.start_run(run_name=name):
             classifier.fit(train, train_kinds)
             scores.append(float(classifier.score(test, test_kinds)))
             mlflow.log_metric("accuracy", scores[-1])
@@ -412,12 +415,11 @@ def _show_split(tally: Tally, console: Console) -> None:
 
 
 def _show_move(tally: Tally, console: Console) -> None:
-    total = _done(tally)
+    answered = ", ".join(f"{number} by {name}" for name, number in sorted(tally.answered.items()))
     colour = "red" if tally.lost else "green"
     console.print(
-        f"  {total} requests from {CALLERS} callers during the update: "
-        + ", ".join(f"{number} by {name}" for name, number in sorted(tally.answered.items()))
-        + f", [bold {colour}]{len(tally.lost)} lost[/]"
+        f"  {_done(tally)} requests from {CALLERS} callers: {answered}, "
+        f"[bold {colour}]{len(tally.lost)} lost[/]"
     )
 
 

@@ -20,8 +20,8 @@ from lakeport.stores.records import EndpointRecord, EntityRecord, EventRecord
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a move that the store refused is tried again.
-STORE_RETRY = 1.0
+#: Seconds before a look that failed, since the store refused a move, say, is taken again.
+RETRY = 1.0
 
 
 class FrontPort(Protocol):
@@ -116,7 +116,7 @@ class Reconciler:
         self._adopt(stored)
         self._publish()
         for event in events:
-            await self._store.add_event(event)
+            self._note(event)
         return stored
 
     async def move(
@@ -176,7 +176,11 @@ class Reconciler:
                 settled = await self._look(kept)
             except StoreError as problem:
                 log.warning("%s: the store refused: %s; trying again", kept.record.name, problem)
-                await asyncio.sleep(STORE_RETRY)
+                await asyncio.sleep(RETRY)
+                continue
+            except Exception:  # an endpoint that nobody cares for any more would be worse
+                log.exception("%s: the reconciler failed; trying again", kept.record.name)
+                await asyncio.sleep(RETRY)
                 continue
             if settled:
                 await kept.changed.wait()

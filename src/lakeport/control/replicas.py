@@ -111,8 +111,8 @@ class ReplicaSet:
             try:
                 await self._runtime.prepare(self.spec)
                 return
-            except StartFailed as failure:
-                self._note_failure(str(failure))
+            except Exception as failure:  # see _note_failure
+                self._note_failure(failure)
                 failures = await self._back_off(failures)
 
     async def _keep_one(self) -> None:
@@ -122,8 +122,8 @@ class ReplicaSet:
             replica_id = f"r{self._serial}"
             try:
                 replica = await self._runtime.start(self.spec, replica_id)
-            except StartFailed as failure:
-                self._note_failure(str(failure))
+            except Exception as failure:  # see _note_failure
+                self._note_failure(failure)
                 failures = await self._back_off(failures)
                 continue
             ready_at = self._loop.time()
@@ -148,7 +148,13 @@ class ReplicaSet:
         await asyncio.sleep(min(MAX_BACKOFF, 2.0**failures))
         return min(failures + 1, 10)
 
-    def _note_failure(self, message: str) -> None:
+    def _note_failure(self, failure: Exception) -> None:
+        """Whatever went wrong, a runtime out of file descriptors included, the set goes on."""
+        if isinstance(failure, StartFailed):
+            message = str(failure)
+        else:
+            log.error("%s: a replica could not be started", self.spec.id, exc_info=failure)
+            message = "A replica could not be started; the server's log says why."
         self._failure, self._failed = message, True
         self._told.happened(self.spec.id, "start_failed", message)
         self._told.phase_changed(self.spec.id)

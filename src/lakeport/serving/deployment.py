@@ -7,6 +7,7 @@ deadlines are looked after by one timer a deployment, which runs only while some
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Deployment:
         connector: Connector,
         limits: QueueLimits,
         on_hung: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_hung` gets deployment and replica when a replica let a request's deadline pass."""
         self.id = id
@@ -79,6 +81,7 @@ class Deployment:
         self._connector = connector
         self._limits = limits
         self._on_hung = on_hung
+        self._clock = clock
         self._slots: dict[str, Slot] = {}
         self._leaving: set[Slot] = set()
         self._connecting: dict[str, asyncio.Task[None]] = {}
@@ -168,7 +171,7 @@ class Deployment:
 
     def _note_forsaken(self) -> None:
         if not self._slots:
-            now = self._loop.time()
+            now = self._clock()
             for waiter in self._waiting:
                 if waiter.forsaken_since is None:
                     waiter.forsaken_since = now
@@ -256,7 +259,7 @@ class Deployment:
             self._loop.create_future(),
             call.deadline,
             size,
-            None if self._slots else self._loop.time(),
+            None if self._slots else self._clock(),
         )
         self._waiting.append(waiter)
         self._waiting_count += 1
@@ -307,7 +310,7 @@ class Deployment:
 
     def _tick(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        now = self._clock()
         hung = set()
         for flight in list(self._flights.values()):
             if flight.deadline > now:

@@ -41,7 +41,7 @@ from lakeport.serving.routes import (
     named,
     pick,
 )
-from lakeport.telemetry.metrics import EntityMetrics, Metrics
+from lakeport.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,13 @@ class Front:
         *,
         on_hung: Callable[[str, str], None] = lambda deployment, replica: None,
         draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connector = connector
         self._limits = limits
         self._metrics = metrics
         self._draw = draw
+        self._clock = clock
         self.on_hung = on_hung
         self._routes: RouteTable = EMPTY_TABLE
         self._published: asyncio.Future[None] | None = None
@@ -96,7 +98,7 @@ class Front:
         known = self._deployments.get(deployment)
         if known is None:
             known = self._deployments[deployment] = Deployment(
-                deployment, self._connector, self._limits, self._hung
+                deployment, self._connector, self._limits, self._hung, self._clock
             )
         known.set_replicas(addresses)
 
@@ -131,7 +133,7 @@ class Front:
 
     async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
         """Answer one invocation. Raises ApiError; cancelling it cancels the work."""
-        began = time.monotonic()
+        began = self._clock()
         route = self._routes.get(invocation.endpoint)
         if route is None:
             raise EndpointNotFound(ENDPOINT_GONE)
@@ -166,19 +168,30 @@ class Front:
                 status = result.status
                 return Reply(status, result.body, result.content_type, share.entity)
             leased = False
-            return StreamReply(self._stream(result, deployment, slot, metrics, began), share.entity)
+            return StreamReply(
+                _Events(
+                    result,
+                    deployment,
+                    slot,
+                    lambda status: metrics.observe(status, self._clock() - began, 0.0),
+                ),
+                share.entity,
+            )
         except ApiError as error:
             status = error.status
+            error.served_entity = share.entity
             raise
         except ReplicaLost as problem:
-            raise Internal(REPLICA_LOST) from problem
+            lost = Internal(REPLICA_LOST)
+            lost.served_entity = share.entity
+            raise lost from problem
         except asyncio.CancelledError:
             status = 499
             raise
         finally:
             if leased:
                 deployment.release()
-                metrics.observe(status, time.monotonic() - began, compute)
+                metrics.observe(status, self._clock() - began, compute)
 
     def _choose(self, route: EndpointRoute, entity: str | None) -> Share:
         if entity is None:
@@ -195,9 +208,9 @@ class Front:
     async def _wait_until_serving(self, route: EndpointRoute, caller: Caller) -> EndpointRoute:
         """Wait for a first config that is on its way; refuse everything else at once."""
         name = route.endpoint
-        give_up = time.monotonic() + self._limits.ready_wait
+        give_up = self._clock() + self._limits.ready_wait
         while route.condition is Condition.STARTING:
-            left = give_up - time.monotonic()
+            left = give_up - self._clock()
             if left <= 0 or self._starting_waiters >= self._limits.requests:
                 raise Unavailable(
                     f"The serving endpoint '{name}' is not ready yet: its first config is being "
@@ -235,29 +248,56 @@ class Front:
                 )
         return route
 
-    async def _stream(
+
+class _Events:
+    """A stream's events; holds the lease until it is exhausted or closed.
+
+    A class and not a generator: closing a generator that was never begun runs none of its code.
+    """
+
+    def __init__(
         self,
         stream: Stream,
         deployment: Deployment,
         slot: Slot,
-        metrics: EntityMetrics,
-        began: float,
-    ) -> AsyncIterator[bytes]:
-        status = 200
+        observe: Callable[[int], None],
+    ) -> None:
+        self._stream = stream
+        self._events = aiter(stream)
+        self._deployment = deployment
+        self._slot = slot
+        self._observe = observe
+        self._open = True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._open:
+            raise StopAsyncIteration
         try:
-            async for event in stream:
-                yield event
+            return await anext(self._events)
+        except StopAsyncIteration:
+            self._end(200)
+            raise
         except StreamFailed as failure:
-            status = 500
-            yield _error_event(failure.error_code, failure.message)
+            self._end(500)
+            return _error_event(failure.error_code, failure.message)
         except ReplicaLost:
-            status = 500
-            yield _error_event("INTERNAL_ERROR", REPLICA_LOST)
-        finally:
-            stream.close()
-            deployment.freed(slot)
-            deployment.release()
-            metrics.observe(status, time.monotonic() - began, 0.0)
+            self._end(500)
+            return _error_event("INTERNAL_ERROR", REPLICA_LOST)
+
+    async def aclose(self) -> None:
+        """The caller takes no more: the work for it is cancelled. Idempotent."""
+        self._end(499)
+
+    def _end(self, status: int) -> None:
+        if self._open:
+            self._open = False
+            self._stream.close()
+            self._deployment.freed(self._slot)
+            self._deployment.release()
+            self._observe(status)
 
 
 def _refusal(answer: Answer) -> ApiError:

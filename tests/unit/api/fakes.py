@@ -141,9 +141,7 @@ class FakeEndpoints:
     async def start(self, caller: Caller, name: str) -> wire.EndpointDetailed:
         return self._get(name)
 
-    async def logs(
-        self, caller: Caller, name: str, entity: str, config_version: int | None
-    ) -> str:
+    async def logs(self, caller: Caller, name: str, entity: str, config_version: int | None) -> str:
         self._get(name)
         return f"{entity} of {config_version}"
 
@@ -189,7 +187,7 @@ class FakeEndpoints:
 
     async def events(
         self, caller: Caller, name: str | None, *, after: int, limit: int
-    ) -> list[EventRecord]:
+    ) -> Sequence[EventRecord]:
         self.asked.append(("events", name, after, limit))
         return [EventRecord(at=1, endpoint="iris", kind="created", message="by admin", id=1)]
 

@@ -238,6 +238,7 @@ class World:
             QueueLimits(requests=1024, bytes=1 << 26, ready_wait=10, timeout=297),
             self.metrics,
             draw=itertools.cycle([i / 10 for i in range(10)]).__next__,
+            clock=loop.time,
         )
         self.reconciler = Reconciler(
             self.store,

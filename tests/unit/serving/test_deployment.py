@@ -71,7 +71,13 @@ def story(
     ) -> Callable[[], None]:
         async def whole() -> None:
             connector, hung = Connector(credit), list[str]()
-            deployment = Deployment("d", connector, LIMITS, lambda _, replica: hung.append(replica))
+            deployment = Deployment(
+                "d",
+                connector,
+                LIMITS,
+                lambda _, replica: hung.append(replica),
+                asyncio.get_running_loop().time,
+            )
             await told(deployment, connector, hung)
             deployment.close()
 
