@@ -55,7 +55,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict --site-dir $(VENV)/.site # not --quiet: it makes --strict forgive
 
 format: $(READY)
 	$(BIN)/ruff check --fix --exit-zero --quiet .

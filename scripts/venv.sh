@@ -5,6 +5,7 @@ set -euo pipefail
 dir=$1
 python=${PYTHON:-python3}
 
+command -v "$python" >/dev/null || { echo "There is no '$python' here. Try: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "Lakeport needs Python 3.11 or newer; '$python' is $("$python" -V 2>&1). Try: make setup PYTHON=python3.12" >&2
   exit 1

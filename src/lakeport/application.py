@@ -164,7 +164,9 @@ class Application:
             invoke=front,
             tokens=tokens,
             health=lambda: self._ready,
-            mlflow=mlflow_proxy(registry, on_write=lambda _: aliases.poke()),
+            mlflow=mlflow_proxy(
+                registry if registry.enabled else None, on_write=lambda _: aliases.poke()
+            ),
             settings=settings,
             workspace_id=await _workspace_id(store),
             single_endpoint=lambda: _only_name(settings.model),

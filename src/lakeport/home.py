@@ -37,7 +37,7 @@ class Home:
 
     @property
     def artifacts(self) -> Path:
-        """What the embedded registry keeps: its database, and the files of runs and models."""
+        """Files of runs and models that the embedded registry keeps; callers write here."""
         return self.path / "artifacts"
 
     @property

@@ -4,27 +4,21 @@ uv installs from its cache by hard links, so that this takes seconds where the p
 lock are cached. Each install holds to the versions of `requirements/dev.txt`.
 """
 
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.models.build import build
 from uv import find_uv_bin
+
+from tests.e2e.serving import ask, clean, served
+from tests.models.build import build
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = [f"{part} {size} (cm)" for part in ("sepal", "petal") for size in ("length", "width")]
-TOKEN = "a-token-for-the-wheel-test"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,11 +40,6 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def clean() -> dict[str, str]:
-    """The environment without what could lend the wheel a module of the checkout."""
-    return {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-
-
 def install(wheel: Path, folder: Path, extras: str, *others: str) -> Path:
     """An environment in `folder` with the wheel in it; returns its `bin`."""
     uv = find_uv_bin()
@@ -67,52 +56,6 @@ def install(wheel: Path, folder: Path, extras: str, *others: str) -> Path:
 def pins() -> list[str]:
     lock = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
     return re.findall(r"^([\w.-]+==[^\\\n]+)", lock, re.MULTILINE)
-
-
-@contextmanager
-def served(tools: Path, home: Path, model: Path) -> Iterator[str]:
-    """`lakeport serve --model iris=MODEL` as a user would run it; gives its address."""
-    command = [
-        tools / "lakeport",
-        "serve",
-        "--port",
-        "0",
-        "--home",
-        home,
-        "--model",
-        f"iris={model}",
-    ]
-    with subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=clean() | {"LAKEPORT_ADMIN_TOKEN": TOKEN},
-    ) as server:
-        assert server.stdout is not None
-        try:
-            said = ""
-            for line in server.stdout:
-                said += line
-                if ready := re.search(r"Lakeport is ready: (http://\S+)", line):
-                    yield ready[1]
-                    break
-            else:
-                pytest.fail(f"the server ended before it was ready:\n{said}")
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.communicate()
-    assert server.returncode == 0
-
-
-def ask(url: str, body: object = None) -> dict[str, Any]:
-    request = urllib.request.Request(
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        answer: dict[str, Any] = json.load(reply)
-    return answer
 
 
 def test_the_wheel_carries_types_and_migrations_and_nothing_of_the_tests(wheel: Path) -> None:
@@ -139,7 +82,7 @@ def test_a_served_model_answers_from_the_wheel(wheel: Path, tmp_path: Path) -> N
     model = build("iris", tmp_path / "model")
     tools = install(wheel, tmp_path / "server", "[server]", "scikit-learn", "skops")
 
-    with served(tools, tmp_path / "home", model) as address:
+    with served(tools, tmp_path / "home", "--model", f"iris={model}") as address:
         while ask(f"{address}/api/2.0/serving-endpoints/iris")["state"]["ready"] != "READY":
             time.sleep(0.2)  # the test's own timeout ends the wait
         answer = ask(

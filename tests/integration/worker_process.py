@@ -61,7 +61,7 @@ async def worker(model: Path, *, wait: bool = True, **order: Any) -> AsyncIterat
             "parent": os.getpid(),
         } | order
         readable, writable = os.pipe()
-        with log.open("wb") as output:
+        with log.open("wb") as output:  # noqa: ASYNC230  a file here is no wait
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-u", str(MAIN), str(writable)),

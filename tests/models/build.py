@@ -172,6 +172,23 @@ def frame(path: Path) -> None:
     _code(path, "frame", inputs=Schema([ColSpec(DataType.double, "x")]))
 
 
+def hinted(path: Path) -> None:
+    """A PythonModel whose signature comes from type hints: list[str]."""
+    _code(path, "hinted")
+
+
+def typed(path: Path) -> None:
+    """A datetime, a binary and an optional long column."""
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.datetime, "at"),
+        ColSpec(DataType.binary, "raw"),
+        ColSpec(DataType.long, "n", required=False),
+    ]
+    _code(path, "typed", inputs=Schema(columns))
+
+
 def tensor(path: Path) -> None:
     """A tensor signature: float32 (-1, 2, 3)."""
     import numpy as np
@@ -241,6 +258,8 @@ _BUILDERS: dict[str, Callable[[Path], None]] = {
         lightgbm,
         params,
         frame,
+        hinted,
+        typed,
         tensor,
         slow,
         hostile,

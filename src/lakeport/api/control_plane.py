@@ -56,7 +56,7 @@ def build_control_plane(
     async def openapi() -> dict[str, Any]:
         return document()
 
-    for foreign in (ApiError, StoreError, RequestValidationError, HTTPException):
+    for foreign in (ApiError, StoreError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(foreign, _answer)
     return app
 

@@ -130,6 +130,8 @@ class Door(HttpToolsProtocol):
         self._hosts = 0
         self._lengths = 0
         self._authorizations = 0
+        #: The request wishes for another protocol; it is read again without the wish.
+        self._declining = False
         self._body_bytes = 0
         self._unread_bytes = 0
         self._unsent = 0
@@ -147,12 +149,8 @@ class Door(HttpToolsProtocol):
             self._deadline = self._now + self.limits.body_idle
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # To ignore an upgrade is the protocol's way to decline it. What follows the request is
-            # lost on the parser, so the connection ends with the answer.
-            self.cycle.keep_alive = False
-        except httptools.HttpParserError:
+            self._feed(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.refuse(self._refusal)
         else:
             # A head that is not complete yet; one that is was counted header by header.
@@ -165,6 +163,28 @@ class Door(HttpToolsProtocol):
                 if self._head_bytes > self.limits.head_bytes:
                     self.refuse(HEAD_TOO_LARGE)
 
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # To ignore the wish is the way to decline it. The parser has stopped behind the head,
+            # so another one reads the same request without the wish. (Java's client asks for
+            # HTTP/2 in this way, with a body behind the head.)
+            head = self._head_without_upgrade()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            rest: int = upgrade.args[0]
+            self.parser.feed_data(head + data[rest:])
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"]
+        lines += [
+            name + b": " + value + b"\r\n"
+            for name, value in self.headers
+            if name not in {b"upgrade", b"http2-settings", b"connection"}
+        ]
+        return b"".join((*lines, b"\r\n"))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._messages += 1
@@ -172,6 +192,7 @@ class Door(HttpToolsProtocol):
         self._deadline = self._now + self.limits.head
         self._head_bytes = self._header_count = 0
         self._hosts = self._lengths = self._authorizations = 0
+        self._declining = False
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -214,6 +235,11 @@ class Door(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._hosts != 1:
             self._stop(HOST)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(NOT_HTTP)
+            self._declining = True
+            return
         super().on_headers_complete()
         self._reading = Reading.BODY
         self._deadline = self._now + self.limits.body_idle
@@ -228,6 +254,8 @@ class Door(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._declining:
+            return
         super().on_message_complete()
         self._reading = Reading.BETWEEN
         self._deadline = self._now + self.limits.keep_alive

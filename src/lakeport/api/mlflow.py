@@ -107,7 +107,7 @@ def mlflow_proxy(
             exchange = _Exchange(upstream, scope, receive, send, target=target, idle=idle)
             status = await exchange.run()
         except ApiError as error:
-            await send_error(send, error, request_id, [])
+            await send_error(send, error, request_id)
             return
         written = 200 <= status < 300 and scope["method"] not in REPEATABLE
         if written and _REGISTRY_WRITE.fullmatch(scope["path"]):

@@ -111,7 +111,7 @@ class ReplicaSet:
             try:
                 await self._runtime.prepare(self.spec)
                 return
-            except Exception as failure:  # see _note_failure
+            except Exception as failure:  # noqa: BLE001 - see _note_failure
                 self._note_failure(failure)
                 failures = await self._back_off(failures)
 
@@ -122,7 +122,7 @@ class ReplicaSet:
             replica_id = f"r{self._serial}"
             try:
                 replica = await self._runtime.start(self.spec, replica_id)
-            except Exception as failure:  # see _note_failure
+            except Exception as failure:  # noqa: BLE001 - see _note_failure
                 self._note_failure(failure)
                 failures = await self._back_off(failures)
                 continue

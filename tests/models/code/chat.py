@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Chat(mlflow.pyfunc.PythonModel):
+class Chat(PythonModel):
     def predict(self, context: Any, model_input: Any, params: Any = None) -> dict[str, Any]:
         said = model_input["messages"][-1]["content"]
         message = {"role": "assistant", "content": f"You said: {said}"}
@@ -16,4 +17,4 @@ class Chat(mlflow.pyfunc.PythonModel):
         }
 
 
-mlflow.models.set_model(Chat())
+set_model(Chat())

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Frame(mlflow.pyfunc.PythonModel):
+class Frame(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         x = model_input["x"]
         return pd.DataFrame({"doubled": x * 2, "positive": x > 0, "label": [f"row {v}" for v in x]})
 
 
-mlflow.models.set_model(Frame())
+set_model(Frame())

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
 def raise_error() -> str:
@@ -15,7 +17,7 @@ def raise_error() -> str:
 
 
 def raise_foreign_code() -> str:
-    raise mlflow.exceptions.MlflowException("busy", error_code=13)
+    raise MlflowException("busy", error_code=13)
 
 
 def hang() -> str:
@@ -37,18 +39,18 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "segfault": lambda: ctypes.string_at(0),
     "hang": hang,
     "eat": eat,
-    "print": lambda: print("printed by the model") or "printed",
+    "print": lambda: print("printed by the model"),
     "pid": os.getpid,
-    "input": lambda: sys.stdin.read(),
+    "input": sys.stdin.read,
     "object": object,
     "nan": lambda: float("nan"),
     "imports": lambda: [name for name in sys.path if "lakeport" in name],
 }
 
 
-class Hostile(mlflow.pyfunc.PythonModel):
+class Hostile(PythonModel):
     def predict(self, context: Any, model_input: Any, params: Any = None) -> list[Any]:
         return [DEEDS[deed]() for deed in model_input["do"]]
 
 
-mlflow.models.set_model(Hostile())
+set_model(Hostile())

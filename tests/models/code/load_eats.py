@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class LoadEats(mlflow.pyfunc.PythonModel):
+class LoadEats(PythonModel):
     def load_context(self, context: Any) -> None:
         self.eaten = bytearray(64 * 2**40)
 
@@ -13,4 +14,4 @@ class LoadEats(mlflow.pyfunc.PythonModel):
         return model_input
 
 
-mlflow.models.set_model(LoadEats())
+set_model(LoadEats())

@@ -3,10 +3,11 @@
 import threading
 from typing import Any
 
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class LoadHangs(mlflow.pyfunc.PythonModel):
+class LoadHangs(PythonModel):
     def load_context(self, context: Any) -> None:
         threading.Event().wait()
 
@@ -14,4 +15,4 @@ class LoadHangs(mlflow.pyfunc.PythonModel):
         return model_input
 
 
-mlflow.models.set_model(LoadHangs())
+set_model(LoadHangs())

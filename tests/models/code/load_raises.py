@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class LoadRaises(mlflow.pyfunc.PythonModel):
+class LoadRaises(PythonModel):
     def load_context(self, context: Any) -> None:
         raise RuntimeError("the weights are not what they were")
 
@@ -13,4 +14,4 @@ class LoadRaises(mlflow.pyfunc.PythonModel):
         return model_input
 
 
-mlflow.models.set_model(LoadRaises())
+set_model(LoadRaises())

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Params(mlflow.pyfunc.PythonModel):
+class Params(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
@@ -14,4 +15,4 @@ class Params(mlflow.pyfunc.PythonModel):
         return [f"{x:g} at {params['temperature']:g}" for x in model_input["x"]]
 
 
-mlflow.models.set_model(Params())
+set_model(Params())

@@ -3,15 +3,16 @@
 import time
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Slow(mlflow.pyfunc.PythonModel):
+class Slow(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[float]:
         seconds = [float(value) for value in model_input["seconds"]]
         time.sleep(sum(seconds))
         return seconds
 
 
-mlflow.models.set_model(Slow())
+set_model(Slow())

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Streams(mlflow.pyfunc.PythonModel):
+class Streams(PythonModel):
     def predict(self, context: Any, model_input: Any, params: Any = None) -> dict[str, Any]:
         return {"count": model_input["count"], "stream": model_input.get("stream")}
 
@@ -19,4 +20,4 @@ class Streams(mlflow.pyfunc.PythonModel):
             yield {"number": number, "text": "line\u2028end\u0085"}
 
 
-mlflow.models.set_model(Streams())
+set_model(Streams())

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import mlflow
 import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Tensor(mlflow.pyfunc.PythonModel):
+class Tensor(PythonModel):
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         return np.asarray(model_input).sum(axis=(1, 2))
 
 
-mlflow.models.set_model(Tensor())
+set_model(Tensor())

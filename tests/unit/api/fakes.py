@@ -261,7 +261,7 @@ class World:
         self.endpoints = FakeEndpoints()
         self.invoke = FakeInvoke()
         self.healthy = True
-        self.app: ASGIApp = build_app(
+        self._built = build_app(
             endpoints=self.endpoints,
             invoke=self.invoke,
             tokens=self.tokens,
@@ -272,3 +272,12 @@ class World:
             single_endpoint=lambda: single,
             metrics=lambda: b"lakeport_up 1\n",
         )
+        self.app: ASGIApp = self._built
+
+    def fresh(self) -> "World":
+        """The same app as if nothing had happened: it takes a while to build."""
+        for fake in (self.tokens, self.endpoints, self.invoke):
+            fake.__init__()  # type: ignore[misc]
+        self.healthy = True
+        self.app = self._built
+        return self

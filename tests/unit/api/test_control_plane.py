@@ -10,9 +10,14 @@ TOKEN = {"authorization": "Bearer admin-token"}
 ENDPOINTS = "/api/2.0/serving-endpoints"
 
 
-@pytest.fixture
-def world() -> World:
+@pytest.fixture(scope="module")
+def built() -> World:
     return World()
+
+
+@pytest.fixture
+def world(built: World) -> World:
+    return built.fresh()
 
 
 async def ask(
@@ -156,9 +161,7 @@ async def test_a_body_that_is_no_json_object_is_malformed(world: World, body: by
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", ""])
-async def test_json_is_read_whatever_its_content_type_says(
-    world: World, content_type: str
-) -> None:
+async def test_json_is_read_whatever_its_content_type_says(world: World, content_type: str) -> None:
     headers = {"content-type": content_type} if content_type else {}
 
     reply = await ask(world, "POST", ENDPOINTS, b'{"name": "new"}', **headers)

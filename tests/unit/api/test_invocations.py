@@ -12,9 +12,14 @@ from tests.unit.api.fakes import World
 TOKEN = {"authorization": "Bearer ann-token"}
 
 
-@pytest.fixture
-def world() -> World:
+@pytest.fixture(scope="module")
+def built() -> World:
     return World(max_body=1000)
+
+
+@pytest.fixture
+def world(built: World) -> World:
+    return built.fresh()
 
 
 def client(world: World) -> httpx.AsyncClient:
@@ -195,8 +200,8 @@ class Hanging:
         self.sent.append(message)
 
 
-def scope(path: str) -> dict[str, object]:
-    return {
+async def invoke(world: World, path: str, caller: Hanging) -> None:
+    scope = {
         "type": "http",
         "method": "POST",
         "path": path,
@@ -204,13 +209,12 @@ def scope(path: str) -> dict[str, object]:
         "query_string": b"",
         "headers": [(b"authorization", b"Bearer ann-token"), (b"host", b"localhost")],
     }
+    await world.app(scope, caller.receive, caller.send)
 
 
 async def test_a_client_that_hangs_up_cancels_what_was_started_for_it(world: World) -> None:
     caller = Hanging()
-    running = asyncio.create_task(
-        world.app(scope("/serving-endpoints/slow/invocations"), caller.receive, caller.send)  # type: ignore[arg-type]
-    )
+    running = asyncio.create_task(invoke(world, "/serving-endpoints/slow/invocations", caller))
     await world.invoke.waiting.wait()
 
     caller.hang_up.set()
@@ -223,9 +227,7 @@ async def test_a_client_that_hangs_up_cancels_what_was_started_for_it(world: Wor
 async def test_a_client_that_hangs_up_in_mid_stream_ends_the_stream(world: World) -> None:
     world.invoke.stream = world.invoke.endless
     caller = Hanging()
-    running = asyncio.create_task(
-        world.app(scope("/serving-endpoints/stream/invocations"), caller.receive, caller.send)  # type: ignore[arg-type]
-    )
+    running = asyncio.create_task(invoke(world, "/serving-endpoints/stream/invocations", caller))
     await world.invoke.waiting.wait()
 
     caller.hang_up.set()
@@ -236,9 +238,7 @@ async def test_a_client_that_hangs_up_in_mid_stream_ends_the_stream(world: World
 
 async def test_the_end_of_the_server_is_told_to_those_who_wait(world: World) -> None:
     caller = Hanging()
-    running = asyncio.create_task(
-        world.app(scope("/serving-endpoints/slow/invocations"), caller.receive, caller.send)  # type: ignore[arg-type]
-    )
+    running = asyncio.create_task(invoke(world, "/serving-endpoints/slow/invocations", caller))
     await world.invoke.waiting.wait()
 
     running.cancel()

@@ -11,7 +11,7 @@ import uvicorn
 from aiohttp import web
 from starlette.types import ASGIApp
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
@@ -31,8 +31,8 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def upstream_serving(handler: Handler) -> AsyncIterator[str]:
-    """The URL of a server that gives every request to `handler`."""
-    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+    """The URL of a server that gives every request to `handler`, cancelled when its client goes."""
+    runner = web.ServerRunner(web.Server(handler, handler_cancellation=True), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -52,7 +52,7 @@ class FakeMlflow:
         #: Listings by path of the folder.
         self.folders: dict[str, list[dict[str, Any]]] = {}
         self.files: dict[str, bytes] = {}
-        self.requests: list[web.Request] = []
+        self.requests: list[web.BaseRequest] = []
 
     def version(self, name: str, number: str, source: str) -> None:
         self.answers["mlflow/model-versions/get"] = {
@@ -66,7 +66,7 @@ class FakeMlflow:
         }
         self.answers["mlflow/model-versions/get-download-uri"] = {"artifact_uri": source}
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append(request)
         path = request.path.removeprefix("/api/2.0/")
         artifacts = "mlflow-artifacts/artifacts"

@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lakeport.runtimes.local.logs import FORGOTTEN, KEEP_DAYS, NEWEST, Lines, Logs, RotatedFile
+from lakeport.runtimes.local.logs import FORGOTTEN, KEEP_DAYS, NEWEST, Lines, Logs
+from lakeport.telemetry.rotated import RotatedFile
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345000, UTC)
 

@@ -88,7 +88,7 @@ class Registry:
         if (scheme := object_store.scheme_of(source)) in {"", "file"}:
             raise ModelNotFound(_refusal(scheme))
         made = str(found.get("creation_timestamp", ""))
-        identity = "\n".join([name, number, made, source])
+        identity = f"{name}\n{number}\n{made}\n{source}"
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         return ModelVersion(name=name, version=number, key=key)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 
 from lakeport.models.base import RegistryUnavailable
-from lakeport.models.mlflow.logfile import LogFile
 from lakeport.processes.child import Child, how_it_ended, start_guarded
 from lakeport.processes.environment import scrubbed
+from lakeport.telemetry.rotated import RotatedFile
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RegistryServer:
         self._environment = environment or {}
         self._start = start
         self._socket = run / "registry.sock"
-        self._log = LogFile(home / "logs" / "registry.log")
+        self._log = RotatedFile(home / "logs" / "registry.log")
         self._supervisor: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._child: Child | None = None
@@ -145,7 +145,7 @@ class RegistryServer:
         begun = time.monotonic()
         self._prepare_folders()
         child = self._child = await self._start(
-            self._command(), env=self._child_environment(), cwd=None, output=self._log.write
+            self._command(), env=self._child_environment(), cwd=None, output=self._log.append
         )
         exited = child.exited
         try:

@@ -324,4 +324,3 @@ def _credit(frame: Frame) -> int:
     if welcome.get("protocol") != protocol.VERSION or not isinstance(credit, int) or credit < 1:
         raise ProtocolError("a welcome in another protocol")
     return credit
-

@@ -1,0 +1,67 @@
+"""Workers killed under load: who else was asking notices nothing."""
+
+import random
+import re
+
+import psutil
+import pytest
+
+from tests.integration.conftest import Stock
+from tests.integration.load import load
+from tests.integration.server import ServerProcess, wait_for
+
+BODY = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
+THREADS = 8
+#: Of an endpoint with two replicas, four requests each.
+FULL = 8.0
+_CONCURRENCY = re.compile(r"^provisioned_concurrent_requests_total\{.*\} (\S+)", re.MULTILINE)
+
+
+def strength(server: ServerProcess, endpoint: str) -> float:
+    """Requests that the replicas of an endpoint take at a time."""
+    answer = server.client.get(f"/api/2.0/serving-endpoints/{endpoint}/metrics")
+    found = _CONCURRENCY.search(answer.text)
+    assert found, answer.text
+    return float(found[1])
+
+
+def kill_workers(server: ServerProcess, stock: Stock, endpoint: str, *, kills: int) -> str:
+    """Kill workers of an endpoint with two replicas under load; returns figures for people."""
+    seed = 20260131
+    draw = random.Random(seed)
+    others = set(server.workers())
+    server.create(endpoint, stock.entity("iris", "iris", workload_size="Medium"))
+
+    def mine() -> list[psutil.Process]:
+        return [process for process in server.workers() if process not in others]
+
+    with load(server, endpoint, BODY, threads=THREADS) as tally:
+        for number in range(1, kills + 1):
+            tally.grows_by(100)
+            before = len(tally.failed)
+            victim = draw.choice(mine())
+            victim.kill()
+            wait_for(lambda victim=victim: victim not in mine(), what="the end of the worker")  # type: ignore[misc]
+            wait_for(lambda: strength(server, endpoint) == FULL, what="two replicas")
+            tally.grows_by(100)
+            lost = len(tally.failed) - before
+            assert lost <= THREADS, f"kill {number} with seed {seed}: {lost} requests failed"
+            assert len(mine()) == 2
+    for answer in tally.failed:
+        assert answer.status == 500, answer
+        assert b"ended before it answered" in answer.body
+        assert answer.entity == "iris"
+    server.call("DELETE", f"serving-endpoints/{endpoint}")
+    return f"{kills} workers killed under {THREADS} connections: {tally}"
+
+
+def test_a_killed_worker_takes_only_the_requests_that_it_held(
+    shared: ServerProcess, stock: Stock
+) -> None:
+    print(kill_workers(shared, stock, "killed", kills=2))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_killed_workers(shared: ServerProcess, stock: Stock) -> None:
+    print(kill_workers(shared, stock, "killed-often", kills=20))
