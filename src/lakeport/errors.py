@@ -16,6 +16,7 @@
     ├── TooLarge            413 REQUEST_TOO_LARGE
     ├── UnsupportedMedia    415 UNSUPPORTED_MEDIA_TYPE
     ├── TooManyRequests     429 REQUEST_LIMIT_EXCEEDED    with Retry-After
+    │   └── QuotaExceeded   429 RESOURCE_EXHAUSTED        the workspace is full
     ├── Internal            500 INTERNAL_ERROR
     ├── NotImplementedYet   501 NOT_IMPLEMENTED           Databricks can, Lakeport cannot yet
     ├── BadGateway          502 BAD_GATEWAY
@@ -144,6 +145,10 @@ class TooManyRequests(ApiError):
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message, retry_after=retry_after)
+
+
+class QuotaExceeded(TooManyRequests):
+    error_code = "RESOURCE_EXHAUSTED"
 
 
 class Internal(ApiError):

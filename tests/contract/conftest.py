@@ -1,16 +1,15 @@
 """One workspace for all contract tests, and the endpoints that they share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.core import Config
 from databricks.sdk.service.serving import ServingEndpointsAPI
+
 from tests.contract.endpoints import Deploy, deploying, entity
 from tests.contract.workspace import Workspace, new_token, real, served
-
-Person = Callable[[str], WorkspaceClient]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,9 +1,8 @@
 """Making serving endpoints for tests, in the words of the SDK."""
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from databricks.sdk.errors import NotFound
 from databricks.sdk.service.serving import (
@@ -15,6 +14,7 @@ from databricks.sdk.service.serving import (
     ServingEndpointsAPI,
     TrafficConfig,
 )
+
 from tests.contract.workspace import Workspace, until
 
 COLUMNS = [f"{part} {size} (cm)" for part in ("sepal", "petal") for size in ("length", "width")]
@@ -61,10 +61,8 @@ def deploying(workspace: Workspace, api: ServingEndpointsAPI) -> Iterator[Deploy
 
 def delete(api: ServingEndpointsAPI, name: str) -> None:
     """Delete an endpoint, if it is still there."""
-    try:
+    with suppress(NotFound):
         api.delete(name)
-    except NotFound:
-        pass
 
 
 def entity(model: str, version: str, name: str | None = None) -> ServedEntityInput:
@@ -96,8 +94,3 @@ def settled(api: ServingEndpointsAPI, name: str) -> ServingEndpointDetailed:
         return None if busy else seen
 
     return until(f"{name} to settle", look)
-
-
-def raw(document: Any) -> Any:
-    """A copy of JSON as the SDK's objects hold it, to compare."""
-    return json.loads(json.dumps(document))

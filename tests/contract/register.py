@@ -8,10 +8,11 @@ import warnings
 from pathlib import Path
 
 import mlflow
+
 from tests.models.build import build
 
 #: Version 1 of each; of `iris` there is a second, which turns the classes round.
-MODELS = ("iris", "params", "streams", "chat", "load_raises")
+MODELS = ("iris", "params", "streams", "chat", "load_raises", "load_hangs")
 
 
 def main() -> None:

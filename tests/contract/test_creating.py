@@ -21,6 +21,7 @@ from databricks.sdk.service.serving import (
     ServedModelInputWorkloadType,
     ServingEndpointsAPI,
 )
+
 from tests.contract.endpoints import Deploy, delete, entity, settled, traffic
 from tests.contract.workspace import Workspace
 

@@ -9,6 +9,7 @@ from databricks.sdk.service.serving import (
     ServingEndpointDetailedPermissionLevel,
     ServingEndpointsAPI,
 )
+
 from tests.contract.endpoints import Deploy
 from tests.contract.workspace import Workspace
 

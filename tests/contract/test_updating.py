@@ -24,6 +24,7 @@ from databricks.sdk.service.serving import (
     ServedEntityInput,
     ServingEndpointsAPI,
 )
+
 from tests.contract.endpoints import (
     COLUMNS,
     FLOWER,
@@ -245,8 +246,7 @@ def test_a_stopped_endpoint_refuses_until_it_is_started(
         assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_STATE")
     assert started.status_code == 200
     assert started.json()["state"]["config_update"] == "IN_PROGRESS"
-    endpoint = settled(api, name)
-    assert _version(endpoint.config) == version + 1
+    assert _version(settled(api, name).config) > version
     assert _asked(api, name) == ("new", [2])
 
 

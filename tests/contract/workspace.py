@@ -56,8 +56,14 @@ def served(folder: Path) -> Iterator[Workspace]:
     home, log = folder / "home", folder / "server.log"
     token = secrets.token_urlsafe(24)
     command = [*LAKEPORT, "serve", "--port", "0", "--home", str(home)]
-    # Eager: the registry comes up while the script that fills it imports mlflow.
-    ours = {"LAKEPORT_ADMIN_TOKEN": token, "LAKEPORT_REGISTRY": "eager"}
+    ours = {
+        "LAKEPORT_ADMIN_TOKEN": token,
+        # The registry comes up while the script that fills it imports mlflow.
+        "LAKEPORT_REGISTRY": "eager",
+        # Low, so that tests can reach them.
+        "LAKEPORT_READY_WAIT": "1",
+        "LAKEPORT_MAX_ENDPOINTS": "40",
+    }
     with (
         log.open("wb") as said,
         subprocess.Popen(
@@ -108,7 +114,9 @@ def until(what: str, look: Callable[[], T | None], seconds: float = 60) -> T:
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """The variables of a program that must not see what this environment has on its path."""
-    return {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}} | more
+    return {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}} | dict(
+        more
+    )
 
 
 def _ready(server: subprocess.Popen[bytes], log: Path) -> str:

@@ -59,12 +59,10 @@ def make_server(stock: Stock, tmp_path: Path) -> Iterator[MakeServer]:
 
 
 @pytest.fixture(scope="session")
-def shared(
-    stock: Stock, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
+def shared(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with short limits, for tests that leave it running and use endpoints of their own.
 
-    A request may take 5 seconds, a replica 15 to start and a GiB of memory; a request waits 2
+    A request may take 5 seconds, a replica 30 to start and a GiB of memory; a request waits 2
     seconds for an endpoint that is not ready.
     """
     home = tmp_path_factory.mktemp("shared") / "home"
@@ -74,7 +72,7 @@ def shared(
         registry="eager",
         env_manager="local",
         request_timeout=5,
-        start_timeout=15,
+        start_timeout=30,
         ready_wait=2,
         replica_memory=1 << 30,
     )

@@ -3,6 +3,7 @@
 Requests go over plain sockets: every decent HTTP client mends what is sent here.
 """
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,12 +237,14 @@ class Answer:
 
 
 class Wire:
-    """Sends requests as they are to one server, each on a connection of its own."""
+    """Sends requests as they are to one server, over one connection while the server keeps it: an
+    answer that belongs to another request shows up."""
 
     def __init__(self, server: ServerProcess, token: str | None = None) -> None:
         self.server = server
         self.address = server.address
         self._token = server.token if token is None else token
+        self._kept: socket.socket | None = None
         #: What no answer may hold: where the server's files are, and the admin's token.
         self._secrets = [
             item.encode() for item in (str(server.home), str(ROOT), sys.prefix, server.token)
@@ -271,14 +273,25 @@ class Wire:
 
     def raw(self, request: bytes, *, method: str = "GET") -> Answer:
         """The answer to these very bytes."""
-        with self.connection() as connection:
-            try:
-                connection.sendall(request)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # refused before all was sent
-            return read_answer(connection, method)
+        connection, self._kept = self._kept, None
+        if connection is None:
+            connection = socket.create_connection(self.address, timeout=SOON)
+        # A refusal may come before all was sent.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(request)
+        answer, kept = read_answer(connection, method)
+        if kept:
+            self._kept = connection
+        else:
+            connection.close()
+        return answer
 
-    @contextmanager
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    @contextlib.contextmanager
     def connection(self) -> Iterator[socket.socket]:
         with socket.create_connection(self.address, timeout=SOON) as connection:
             yield connection
@@ -302,7 +315,7 @@ class Wire:
         return self.held(self.send(method, target, body, **more), (method, target, body))
 
     def query(self) -> None:
-        """A decent request is answered."""
+        """A decent request is answered, and well."""
         answer = self.send("POST", "/serving-endpoints/iris/invocations", QUERY)
         assert answer.status == 200, answer
 
@@ -321,13 +334,15 @@ def check_error_form(answer: Answer, where: str = "") -> None:
         assert document["error_code"] == "NOT_IMPLEMENTED", where
 
 
-def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
+def read_answer(connection: socket.socket, method: str = "GET") -> tuple[Answer, bool]:
+    """The next answer on a connection, and whether the server keeps the connection."""
     response = http.client.HTTPResponse(connection, method=method)
     response.begin()
     body = response.read()
+    kept = not response.will_close
     response.close()
     headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, body)
+    return Answer(response.status, headers, body), kept
 
 
 def _json(value: object) -> bytes:
@@ -370,7 +385,9 @@ def grant(server: ServerProcess, endpoint: str, **levels: str) -> None:
 
 def assert_unharmed(server: ServerProcess, workers: list[Any]) -> None:
     """The same workers live, a request is answered, and the log tells of nothing that failed."""
-    Wire(server).query()
+    wire = Wire(server)
+    wire.query()
+    wire.close()
     assert server.workers() == workers
     said = server.said()
     assert "Traceback" not in said, said[-3000:]

@@ -24,7 +24,7 @@ _ENTRY = "import sys; from lakeport.cli.main import main; sys.exit(main())"
 T = TypeVar("T")
 
 
-def wait_for(fact: Callable[[], T], *, within: float = PATIENCE, what: str = "a fact") -> T:
+def wait_for(fact: Callable[[], T | None], *, within: float = PATIENCE, what: str = "a fact") -> T:
     """The first true value of `fact`. Raises AssertionError when none came in `within` seconds."""
     deadline = time.monotonic() + within
     while not (value := fact()):
@@ -186,24 +186,23 @@ class ServerProcess:
         return self.call("GET", f"serving-endpoints/{endpoint}")
 
     def create(self, endpoint: str, *entities: Mapping[str, object]) -> dict[str, Any]:
-        """Create an endpoint, and wait until its first config serves."""
-        config = {"served_entities": entities}
-        self.call("POST", "serving-endpoints", {"name": endpoint, "config": config})
+        """Create an endpoint, and wait until its first config serves.
+
+        The first entity gets all the traffic.
+        """
+        traffic = {str(entity["name"]): 0 for entity in entities}
+        traffic[str(entities[0]["name"])] = 100
+        wish = {"name": endpoint, "config": _config(entities, traffic)}
+        self.call("POST", "serving-endpoints", wish)
         return self.updated(endpoint)
 
     def update(
         self, endpoint: str, *entities: Mapping[str, object], **traffic: int
     ) -> dict[str, Any]:
-        """Ask for another config; `traffic` is a percentage by served entity, `_` for `-`."""
-        config: dict[str, object] = {"served_entities": entities}
-        if traffic:
-            config["traffic_config"] = {
-                "routes": [
-                    {"served_model_name": name, "traffic_percentage": percentage}
-                    for name, percentage in traffic.items()
-                ]
-            }
-        return self.call("PUT", f"serving-endpoints/{endpoint}/config", config)
+        """Ask for another config; `traffic` is the percentage of each served entity, by its name
+        (needed when there are several)."""
+        path = f"serving-endpoints/{endpoint}/config"
+        return self.call("PUT", path, _config(entities, traffic))
 
     def settled(self, endpoint: str, *, within: float = PATIENCE) -> dict[str, Any]:
         """The endpoint once no update is under way."""
@@ -277,6 +276,17 @@ def entity(name: str, model: str, version: str, **more: object) -> dict[str, obj
     }
 
 
+def _config(
+    entities: Sequence[Mapping[str, object]], traffic: Mapping[str, int]
+) -> dict[str, object]:
+    routes = [
+        {"served_model_name": name, "traffic_percentage": percentage}
+        for name, percentage in traffic.items()
+    ]
+    config: dict[str, object] = {"served_entities": entities}
+    return config | ({"traffic_config": {"routes": routes}} if routes else {})
+
+
 def wait_until_gone(processes: Sequence[psutil.Process], *, within: float = 10.0) -> None:
     """Raises AssertionError when one of them still lives after `within` seconds."""
 
@@ -290,7 +300,9 @@ def wait_until_gone(processes: Sequence[psutil.Process], *, within: float = 10.0
         raise AssertionError(f"still alive after {within:g} s: {left}") from None
 
 
-def _alive(processes: "Sequence[psutil.Process] | Iterator[psutil.Process]") -> list[psutil.Process]:
+def _alive(
+    processes: "Sequence[psutil.Process] | Iterator[psutil.Process]",
+) -> list[psutil.Process]:
     alive = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

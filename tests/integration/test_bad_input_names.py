@@ -169,6 +169,7 @@ def watched(
     )
     with closing(server):
         server.start().updated("iris")
+        assert server.home / "lakeport.db" in opened()
         yield server, opened
 
 
@@ -178,7 +179,9 @@ def wire(watched: tuple[ServerProcess, Callable[[], set[Path]]]) -> Iterator[Wir
     server, opened = watched
     opened()
     workers = server.workers()
-    yield Wire(server)
+    wire = Wire(server)
+    yield wire
+    wire.close()
     assert_unharmed(server, workers)
     own = (*OWN, server.home)
     strange = {file for file in opened() if not any(file.is_relative_to(place) for place in own)}
@@ -212,8 +215,11 @@ def test_a_raw_path_is_refused_in_form(wire: Wire, place: str) -> None:
 def test_a_hostile_header_is_taken_or_refused_in_form(wire: Wire, header: str) -> None:
     for name in ALL_NAMES:
         value = name.encode("utf-8", "surrogatepass").translate(None, b"\r\n\0")
-        wire.check("POST", "/serving-endpoints/iris/invocations", {"inputs": [[1]]}, headers={header: value})
-        wire.check("GET", ENDPOINTS, headers={header: value})
+        if header.startswith("Content"):
+            body = {"inputs": [[1]]}
+            wire.check("POST", "/serving-endpoints/iris/invocations", body, headers={header: value})
+        else:
+            wire.check("GET", ENDPOINTS, headers={header: value})
 
 
 def test_a_header_cannot_be_smuggled_in_a_value(wire: Wire) -> None:

@@ -45,9 +45,10 @@ def test_invocations_are_answered_when_their_log_cannot_be_written(
         assert answer.status_code == 200, answer.text
 
     assert log.stat().st_size <= ROOM
-    assert "printed by the model" in server.client.get(
-        "/api/2.0/serving-endpoints/talking/served-models/talks/logs"
-    ).text
+    assert (
+        "printed by the model"
+        in server.client.get("/api/2.0/serving-endpoints/talking/served-models/talks/logs").text
+    )
     assert server.terminate() == 0
 
 

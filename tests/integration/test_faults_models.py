@@ -1,7 +1,9 @@
 """Models that misbehave while they serve: each hurts its own replica, which comes back."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import httpx
 import pytest
 
 from tests.integration.conftest import Stock
@@ -9,12 +11,22 @@ from tests.integration.load import load
 from tests.integration.server import ServerProcess, wait_for
 
 NEIGHBOUR = {"inputs": [{"x": 1.0}]}
-#: What the model is told to do, what its caller gets, and what the endpoint's events say of it.
+
+
+class Deed(NamedTuple):
+    #: What the model is told to do.
+    name: str
+    #: What its caller gets.
+    status: int
+    #: What the endpoint's events say of it.
+    event: str
+
+
 FATAL = [
-    ("os._exit", 500, "A replica ended: exited with code 3."),
-    ("segfault", 500, "A replica ended: killed by SIGSEGV."),
-    ("hang", 504, "A request ran into its time limit; the replica is replaced."),
-    ("eat", 500, "A replica ended: exited with code 70 (out of memory)."),
+    Deed("os._exit", 500, "A replica ended: exited with code 3."),
+    Deed("segfault", 500, "A replica ended: killed by SIGSEGV."),
+    Deed("hang", 504, "A request ran into its time limit; the replica is replaced."),
+    Deed("eat", 500, "A replica ended: exited with code 70 (out of memory)."),
 ]
 
 
@@ -29,7 +41,7 @@ def name_of(deed: str) -> str:
 @pytest.fixture(scope="module")
 def hostile(shared: ServerProcess, stock: Stock) -> Iterator[str]:
     """An endpoint with a served entity for each deed, so that no test sees another's replica."""
-    deeds = [*(deed for deed, _, _ in FATAL), "raise", "sys.exit"]
+    deeds = [*(deed.name for deed in FATAL), "raise", "sys.exit"]
     shared.create("hostile", *(stock.entity(name_of(deed), "hostile") for deed in deeds))
     yield "hostile"
     shared.call("DELETE", "serving-endpoints/hostile")
@@ -51,26 +63,26 @@ def pid(server: ServerProcess, endpoint: str, entity: str) -> int | None:
     return found
 
 
-@pytest.mark.parametrize(("deed", "status", "event"), FATAL, ids=[name_of(d) for d, _, _ in FATAL])
+@pytest.mark.parametrize("deed", FATAL, ids=lambda deed: deed.name)
 def test_a_model_ends_its_own_replica_only_and_it_comes_back(
-    shared: ServerProcess, hostile: str, neighbour: str, deed: str, status: int, event: str
+    shared: ServerProcess, hostile: str, neighbour: str, deed: Deed
 ) -> None:
-    entity = name_of(deed)
+    entity = name_of(deed.name)
     before = pid(shared, hostile, entity)
     sibling = pid(shared, hostile, name_of("raise"))
 
     with load(shared, neighbour, NEIGHBOUR, threads=2, pause=0.01) as tally:
-        answer = shared.ask(hostile, told(deed), entity=entity)
+        answer = shared.ask(hostile, told(deed.name), entity=entity)
         after = wait_for(lambda: pid(shared, hostile, entity), what="a new replica")
         tally.grows_by(20)
 
-    assert answer.status_code == status, answer.text
+    assert answer.status_code == deed.status, answer.text
     assert answer.headers["served-model-name"] == entity
     assert after != before
     assert pid(shared, hostile, name_of("raise")) == sibling
     assert not tally.failed, tally
     events = [e["message"] for e in shared.events(hostile) if e.get("entity") == entity]
-    assert event in events
+    assert deed.event in events
 
 
 @pytest.mark.parametrize("deed", ["raise", "sys.exit"])
@@ -100,11 +112,12 @@ def test_an_endpoint_says_why_it_does_not_answer(shared: ServerProcess, stock: S
         message: str = crash["state"]["deployment_state_message"]
         return message
 
+    def unanswered() -> httpx.Response | None:
+        answer = shared.ask("crashing", told("segfault"))
+        return answer if answer.status_code == 503 else None
+
     message = wait_for(crash_again, what="a deployment that recovers")
-    refused = wait_for(
-        lambda: (a := shared.ask("crashing", told("segfault"))).status_code == 503 and a,
-        what="a request that found no replica in time",
-    )
+    refused = wait_for(unanswered, what="a request that found no replica in time")
 
     assert message == "A replica ended: killed by SIGSEGV."
     assert shared.get("crashing")["state"]["ready"] == "NOT_READY"

@@ -10,7 +10,7 @@ from tests.integration.server import ServerProcess, wait_for, wait_until_gone
 BODY = {"inputs": [{"x": 1.0}]}
 
 
-@pytest.mark.parametrize("whom", ["all", "mlflow", "guard"])
+@pytest.mark.parametrize("whom", ["all", "guard", pytest.param("mlflow", marks=pytest.mark.soak)])
 def test_a_killed_registry_comes_back_and_serving_goes_on(
     shared: ServerProcess, stock: Stock, whom: str
 ) -> None:
@@ -25,11 +25,13 @@ def test_a_killed_registry_comes_back_and_serving_goes_on(
         wait_until_gone(before)
         # The first call after it waits for the registry, which is being started.
         versions = wait_for(
-            lambda: shared.client.get(
-                "/api/2.0/mlflow/model-versions/search", params={"filter": f"name='{MODEL}'"}
+            lambda: (
+                shared.client.get(
+                    "/api/2.0/mlflow/model-versions/search", params={"filter": f"name='{MODEL}'"}
+                )
+                .raise_for_status()
+                .json()["model_versions"]
             )
-            .raise_for_status()
-            .json()["model_versions"]
         )
         tally.grows_by(20)
 

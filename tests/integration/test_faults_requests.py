@@ -63,8 +63,8 @@ def test_a_length_over_the_limit_is_refused_before_the_body_comes(
 def test_a_body_over_the_limit_once_inflated_is_refused(
     shared: ServerProcess, endpoint: str
 ) -> None:
-    bomb = gzip.compress(b" " * (64 * MAX_BODY), compresslevel=9)
-    assert len(bomb) < MAX_BODY // 8
+    bomb = gzip.compress(b" " * (4 * MAX_BODY))
+    assert len(bomb) < MAX_BODY // 64
 
     answer = shared.client.post(
         f"/serving-endpoints/{endpoint}/invocations",

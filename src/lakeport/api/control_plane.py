@@ -14,7 +14,7 @@ from lakeport.api.events import events
 from lakeport.api.health import health
 from lakeport.api.identity import identity
 from lakeport.api.not_yet import not_yet
-from lakeport.api.openapi import build_document
+from lakeport.api.openapi import allowed_methods, build_document
 from lakeport.api.permissions import permissions
 from lakeport.api.ports import TokensPort
 from lakeport.api.serving_endpoints import serving_endpoints
@@ -56,6 +56,15 @@ def build_control_plane(
     async def openapi() -> dict[str, Any]:
         return document()
 
+    async def refuse_method(request: Request, exception: Exception) -> Response:
+        # Starlette names the methods of one route; a path's are spread over several.
+        response = await _answer(request, exception)
+        named = set(response.headers.get("allow", "").split(", ")) - {""}
+        named |= allowed_methods(document(), request.scope["path"])
+        response.headers["allow"] = ", ".join(sorted(named))
+        return response
+
+    app.add_exception_handler(405, refuse_method)
     for foreign in (ApiError, StoreError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(foreign, _answer)
     return app

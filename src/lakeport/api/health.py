@@ -27,8 +27,8 @@ def health(
 ) -> APIRouter:
     router = APIRouter(tags=["Health"], responses=ERRORS)
 
-    @router.head("/health", include_in_schema=False)
     @router.get("/health")
+    @router.head("/health", include_in_schema=False)
     async def get_health() -> Health:
         if not serving():
             raise Unavailable("Lakeport is starting or stopping; try again shortly.")

@@ -1,5 +1,6 @@
 """The OpenAPI document: the control plane's part from its routes, the data plane's by hand."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,16 @@ def build_document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         for operation in operations.values():
             operation["security"] = [] if open_to_all else [{"token": []}]
     return document
+
+
+def allowed_methods(document: dict[str, Any], path: str) -> set[str]:
+    """The methods that `document` has for a request's path."""
+    return {
+        method.upper()
+        for template, operations in document["paths"].items()
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path)
+        for method in operations
+    }
 
 
 def _invocation(operation_id: str, names: list[str]) -> dict[str, Any]:

@@ -54,11 +54,11 @@ class Server(uvicorn.Server):
     def _check_connections(self, last: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._sweep = loop.call_later(self._every, self._check_connections, now)
         # A copy: a connection that ends leaves the set.
         for connection in list(self.server_state.connections):
             if isinstance(connection, Door):
                 connection.check(now, now - last)
-        self._sweep = loop.call_later(self._every, self._check_connections, now)
 
 
 def make_server(

@@ -23,7 +23,7 @@ from lakeport.errors import (
     InvalidParameter,
     InvalidState,
     NotFound,
-    TooManyRequests,
+    QuotaExceeded,
     Unavailable,
 )
 from lakeport.models.base import ModelNotFound, ModelRegistry, RegistryUnavailable
@@ -142,7 +142,7 @@ class Endpoints:
         if self._reconciler.record(request.name) is not None:
             raise AlreadyExists(f"Serving endpoint with name {request.name} already exists.")
         if len(self._reconciler.names()) >= self._max_endpoints:
-            raise TooManyRequests(
+            raise QuotaExceeded(
                 f"The workspace has {self._max_endpoints} serving endpoints, as many as it may "
                 "have. Delete one, or raise LAKEPORT_MAX_ENDPOINTS.",
                 retry_after=60,

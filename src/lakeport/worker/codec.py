@@ -24,6 +24,10 @@ CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 MEDIA_TYPES: Final = [CSV, JSON, PARQUET]
 
+#: Values in a Parquet body, which packs billions of equal ones into some bytes: as many as 16 MiB
+#: of JSON can hold.
+MAX_CELLS: Final = 8 * 1024 * 1024
+
 FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
 LLM_KEYS: Final = ("messages", "prompt", "input")
 
@@ -269,11 +273,36 @@ def _parquet_data(body: bytes) -> Any:
     import pandas as pd
 
     try:
+        if (cells := _parquet_cells(body)) > MAX_CELLS:
+            raise Refusal(
+                f"The request has {cells} values, more than the limit of {MAX_CELLS}.",
+                status=413,
+                error_code="REQUEST_TOO_LARGE",
+            )
         return pd.read_parquet(BytesIO(body))
-    except MemoryError:
+    except (MemoryError, Refusal):
         raise
     except Exception as error:  # as MLflow: whatever pandas says of the caller's bytes
         raise _no_frame("Parquet", "to_parquet", error) from error
+
+
+def _parquet_cells(body: bytes) -> int:
+    """How many values a Parquet body says that it holds."""
+    try:
+        from pyarrow import ArrowException  # type: ignore[import-untyped]
+        from pyarrow.parquet import read_metadata  # type: ignore[import-untyped]
+    except ImportError:  # pandas says what is missing, or has another reader
+        return 0
+    try:
+        told = read_metadata(BytesIO(body))
+    except (ArrowException, OSError):  # no Parquet: pandas says so in the words of MLflow's server
+        return 0
+    groups = [told.row_group(position) for position in range(told.num_row_groups)]
+    return sum(
+        group.column(position).num_values
+        for group in groups
+        for position in range(group.num_columns)
+    )
 
 
 def _no_frame(kind: str, method: str, error: Exception) -> Refusal:

@@ -216,6 +216,24 @@ async def test_a_refusal_has_its_code(  # noqa: PLR0917 - a table's columns
     assert "secret" not in reply.text
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (ENDPOINTS, "GET, POST"),
+        (f"{ENDPOINTS}/iris", "DELETE, GET"),
+        (f"{ENDPOINTS}/iris/config", "PUT"),
+        (f"/api/2.0/permissions/serving-endpoints/{'ab' * 16}", "GET, PATCH, PUT"),
+        ("/health", "GET, HEAD"),
+    ],
+)
+async def test_a_refused_method_comes_with_those_that_are_allowed(
+    world: World, path: str, allowed: str
+) -> None:
+    reply = await ask(world, "TRACE", path)
+
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
 async def test_health_is_bad_while_it_cannot_serve(world: World) -> None:
     world.healthy = False
 
