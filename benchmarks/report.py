@@ -42,8 +42,10 @@ def _loads(records: Sequence[Record], model: str) -> list[str]:
         "connections",
         "MLflow requests/s",
         "p50 / p99 ms",
+        "CPU ms",
         "Lakeport requests/s",
         "p50 / p99 ms",
+        "CPU ms",
         "times MLflow",
         "errors",
     ]
@@ -59,13 +61,14 @@ def _loads(records: Sequence[Record], model: str) -> list[str]:
                 if (r["server"], r["rows"], r["connections"]) == (peer, rows, connections)
             ]
             if not point:
-                cells += ["", ""]
+                cells += ["", "", ""]
                 continue
             speed[peer] = _median(point, "per_second")
             errors += sum(r["errors"] for r in point)
             cells += [
                 f"{speed[peer]:,.0f}",
                 f"{_median(point, 'p50'):.2f} / {_median(point, 'p99'):.2f}",
+                f"{_median(point, 'cpu_ms'):.2f}",
             ]
         both = len(speed) == len(_PEERS)
         cells += [f"{speed['lakeport'] / speed['mlflow']:.1f}" if both else "", str(errors)]

@@ -99,7 +99,9 @@ def measure_server(
                 load = Load(peer.url, peer.headers, model.body(rows), folder)
                 load.run(16, args.warm_up)
                 for connections in args.connections:
+                    cpu = server.cpu_seconds()
                     figures = load.run(connections, args.seconds)
+                    cpu = server.cpu_seconds() - cpu
                     emit(
                         {
                             "kind": "load",
@@ -107,6 +109,7 @@ def measure_server(
                             "rows": rows,
                             "connections": connections,
                             **asdict(figures),
+                            "cpu_ms": round(cpu * 1000 / max(1, figures.requests), 3),
                             "load_average": round(os.getloadavg()[0], 2),
                         }
                     )

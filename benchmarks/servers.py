@@ -132,6 +132,15 @@ class Running:
                 pss += getattr(memory, "pss", 0)
         return Weight(processes, rss >> 20, pss >> 20 or None)
 
+    def cpu_seconds(self) -> float:
+        """What the process and all its living descendants have computed, system time included."""
+        seconds = 0.0
+        for process in _tree(self._process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+        return seconds
+
     def stop(self) -> None:
         tree = _tree(self._process)
         with contextlib.suppress(psutil.NoSuchProcess):

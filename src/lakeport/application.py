@@ -6,6 +6,7 @@ server in a loop of their own.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -329,4 +330,10 @@ def _greet(application: Application) -> None:
         f"  export MLFLOW_TRACKING_URI={application.url}",
         "  export MLFLOW_TRACKING_TOKEN=$DATABRICKS_TOKEN",
     ]
-    print("\n".join(lines), flush=True)  # noqa: T201
+    try:
+        print("\n".join(lines), flush=True)  # noqa: T201
+    except OSError as problem:  # a full disk, a reader that is gone: no reason not to serve
+        log.warning("the greeting could not be printed: %s", problem)
+        # What is left in the buffer must not fail again at the end, and spoil the exit code.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """One workspace for all contract tests, and the endpoints that they share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +10,9 @@ from databricks.sdk.core import Config
 from databricks.sdk.service.serving import ServingEndpointsAPI
 
 from tests.contract.endpoints import Deploy, deploying, entity
-from tests.contract.workspace import Workspace, new_token, real, served
+from tests.contract.workspace import PATIENCE, Workspace, new_token, real, served
+
+FOLDER = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,6 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "lakeport: holds on Lakeport only; `make parity` leaves it out"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Models start: on a busy machine that takes a while.
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.timeout(PATIENCE + 180))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -23,7 +23,7 @@ from databricks.sdk.service.serving import (
 )
 
 from tests.contract.endpoints import Deploy, delete, entity, settled, traffic
-from tests.contract.workspace import Workspace
+from tests.contract.workspace import PATIENCE, Workspace
 
 ENDPOINTS = "/api/2.0/serving-endpoints"
 
@@ -37,7 +37,7 @@ def test_create_answers_at_once_and_waiting_ends_when_it_serves(
     try:
         wait = api.create(name, config=EndpointCoreConfigInput(name=name, served_entities=[model]))
         at_first = wait.bind()["name"], api.get(name)
-        at_last = wait.result(timeout=timedelta(minutes=2))
+        at_last = wait.result(timeout=timedelta(seconds=PATIENCE))
 
         assert at_first[0] == name
         state = at_first[1].state
@@ -112,6 +112,21 @@ def test_what_is_given_at_create_is_given_back(
 
 
 @pytest.mark.operation("create")
+def test_a_body_is_json_whatever_its_content_type_says(
+    api: ServingEndpointsAPI, http: httpx.Client, workspace: Workspace
+) -> None:
+    name = workspace.new_name("curl")
+    try:
+        # As `curl -d` sends it.
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        made = http.post(ENDPOINTS, content=f'{{"name": "{name}"}}', headers=form)
+
+        assert made.status_code == 200
+    finally:
+        delete(api, name)
+
+
+@pytest.mark.operation("create")
 def test_create_may_be_asked_for_with_a_slash_at_the_end(
     api: ServingEndpointsAPI, http: httpx.Client, workspace: Workspace
 ) -> None:
@@ -121,6 +136,44 @@ def test_create_may_be_asked_for_with_a_slash_at_the_end(
 
         assert made.status_code == 200
         assert made.json()["name"] == name
+    finally:
+        delete(api, name)
+
+
+@pytest.mark.operation("create")
+def test_sizes_are_filled_in_and_bursts_are_not_shown(
+    api: ServingEndpointsAPI, http: httpx.Client, workspace: Workspace
+) -> None:
+    name = workspace.new_name("sizes")
+    model = {
+        "entity_name": workspace.iris.name,
+        "entity_version": workspace.iris.versions[0],
+        "scale_to_zero_enabled": False,
+    }
+    own = {"min_provisioned_concurrency": 4, "max_provisioned_concurrency": 8}
+    try:
+        made = http.post(
+            ENDPOINTS,
+            json={
+                "name": name,
+                "config": {
+                    "served_entities": [
+                        model | own | {"name": "range", "burst_scaling_enabled": True},
+                        model | {"name": "nothing"},
+                    ],
+                    "traffic_config": {
+                        "routes": [{"served_model_name": "range", "traffic_percentage": 100}]
+                    },
+                },
+            },
+        )
+
+        assert made.status_code == 200
+        nothing, given = made.json()["pending_config"]["served_entities"]
+        assert nothing["workload_size"] == "Small"
+        assert "workload_size" not in given
+        assert {field: given[field] for field in own} == own
+        assert "burst_scaling_enabled" not in given
     finally:
         delete(api, name)
 

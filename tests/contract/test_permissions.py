@@ -23,6 +23,7 @@ VIEW = ServingEndpointPermissionLevel.CAN_VIEW
 QUERY = ServingEndpointPermissionLevel.CAN_QUERY
 MANAGE = ServingEndpointPermissionLevel.CAN_MANAGE
 
+ENDPOINTS = "/api/2.0/serving-endpoints"
 PERMISSIONS = "/api/2.0/permissions/serving-endpoints"
 
 
@@ -133,31 +134,49 @@ def test_a_wrong_entry_is_refused(
     assert field in refused.json()["message"]
 
 
-def _query(api: ServingEndpointsAPI, name: str) -> object:
-    return api.query(name, inputs=[1])
-
-
-def _update(api: ServingEndpointsAPI, name: str) -> object:
+def _update(client: WorkspaceClient, name: str) -> object:
     model = ServedEntityInput(entity_name="iris", entity_version="1", workload_size="Small")
-    return api.update_config(name, served_entities=[model])
+    return client.serving_endpoints.update_config(name, served_entities=[model])
 
 
-#: What each level lets one do, and what it takes.
-Action = Callable[[ServingEndpointsAPI, str], object]
+def _notify(client: WorkspaceClient, name: str) -> object:
+    return client.api_client.do("PATCH", f"{ENDPOINTS}/{name}/notifications", body={})
+
+
+#: What one may do, and the level that it takes.
+Action = Callable[[WorkspaceClient, str], object]
 ACTIONS: dict[str, tuple[ServingEndpointPermissionLevel, Action]] = {
-    "get": (VIEW, lambda api, name: api.get(name)),
-    "export_metrics": (VIEW, lambda api, name: api.export_metrics(name)),
-    "query": (QUERY, _query),
+    "get": (VIEW, lambda w, name: w.serving_endpoints.get(name)),
+    "export_metrics": (VIEW, lambda w, name: w.serving_endpoints.export_metrics(name)),
+    "get_open_api": (VIEW, lambda w, name: w.serving_endpoints.get_open_api(name)),
+    "query": (QUERY, lambda w, name: w.serving_endpoints.query(name, inputs=[1])),
     "update_config": (MANAGE, _update),
-    "patch": (MANAGE, lambda api, name: api.patch(name, add_tags=[EndpointTag(key="k")])),
-    "logs": (MANAGE, lambda api, name: api.logs(name, "x")),
-    "build_logs": (MANAGE, lambda api, name: api.build_logs(name, "x")),
-    "delete": (MANAGE, lambda api, name: api.delete(name)),
+    "update_notifications": (MANAGE, _notify),
+    "patch": (
+        MANAGE,
+        lambda w, name: w.serving_endpoints.patch(name, add_tags=[EndpointTag(key="k")]),
+    ),
+    "logs": (MANAGE, lambda w, name: w.serving_endpoints.logs(name, "x")),
+    "build_logs": (MANAGE, lambda w, name: w.serving_endpoints.build_logs(name, "x")),
+    "stop": (MANAGE, lambda w, name: w.api_client.do("POST", f"{ENDPOINTS}/{name}/config:stop")),
+    "start": (MANAGE, lambda w, name: w.api_client.do("POST", f"{ENDPOINTS}/{name}/config:start")),
+    "delete": (MANAGE, lambda w, name: w.serving_endpoints.delete(name)),
 }
 
 
 @pytest.mark.operation(
-    "get", "export_metrics", "query", "update_config", "patch", "logs", "build_logs", "delete"
+    "get",
+    "export_metrics",
+    "get_open_api",
+    "query",
+    "update_config",
+    "update_notifications",
+    "patch",
+    "logs",
+    "build_logs",
+    "config:stop",
+    "config:start",
+    "delete",
 )
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 def test_an_action_needs_its_level(
@@ -176,11 +195,11 @@ def test_an_action_needs_its_level(
         if level is needed:
             break
         with pytest.raises(PermissionDenied):
-            act(ann.serving_endpoints, name)
+            act(ann, name)
 
     # The endpoint is empty, so that some are refused for that; but not for want of rights.
     try:
-        act(ann.serving_endpoints, name)
+        act(ann, name)
     except PermissionDenied:
         raise
     except DatabricksError:

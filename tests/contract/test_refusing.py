@@ -24,6 +24,7 @@ from databricks.sdk.service.serving import (
     RateLimitRenewalPeriod,
     ServedEntityInput,
     ServingEndpointsAPI,
+    ServingModelWorkloadType,
 )
 
 from tests.contract.endpoints import SPLIT, delete, entity
@@ -215,6 +216,7 @@ ENTITIES = {
     "min_provisioned_throughput": _entity(
         min_provisioned_throughput=100, max_provisioned_throughput=200
     ),
+    "workload_type": _entity(workload_type=ServingModelWorkloadType.GPU_SMALL),
     "environment_vars": _entity(environment_vars={"KEY": "{{secrets/scope/key}}"}),
 }
 

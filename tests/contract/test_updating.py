@@ -34,7 +34,7 @@ from tests.contract.endpoints import (
     settled,
     traffic,
 )
-from tests.contract.workspace import Workspace, until
+from tests.contract.workspace import PATIENCE, Workspace, until
 
 ENDPOINTS = "/api/2.0/serving-endpoints"
 
@@ -87,7 +87,7 @@ def test_the_old_config_answers_until_the_new_one_does(
     during = api.get(name)
     while api.get(name).pending_config is not None:
         seen.append(_asked(api, name))
-    after = wait.result(timeout=timedelta(minutes=2))
+    after = wait.result(timeout=timedelta(seconds=PATIENCE))
 
     assert during.state is not None
     assert during.state.ready is EndpointStateReady.READY
@@ -110,7 +110,7 @@ def test_update_config_and_wait_returns_when_the_new_config_answers(
         name,
         served_entities=[_entity(workspace, "old"), _entity(workspace, "new")],
         traffic_config=traffic({"old": 50, "new": 50}),
-        timeout=timedelta(minutes=2),
+        timeout=timedelta(seconds=PATIENCE),
     )
 
     assert _names(endpoint.config) == ["new", "old"]
@@ -165,7 +165,7 @@ def test_a_failed_update_leaves_the_old_config_serving(
         api.update_config_and_wait(
             name,
             served_entities=[entity("load_raises", "1", "broken")],
-            timeout=timedelta(minutes=2),
+            timeout=timedelta(seconds=PATIENCE),
         )
 
     endpoint = api.get(name)

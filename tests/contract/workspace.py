@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("LAKEPORT_TEST_PYTHON", sys.executable)
 LAKEPORT = (PYTHON, "-c", "import sys; from lakeport.cli.main import main; sys.exit(main())")
 
+#: Seconds that an endpoint may take; a real workspace builds a container first.
+PATIENCE = 1800 if os.environ.get("LAKEPORT_PARITY_HOST") else 120
 START_SECONDS = 60
 STOP_SECONDS = 40
 
@@ -83,7 +85,11 @@ def served(folder: Path) -> Iterator[Workspace]:
 
 
 def real() -> Workspace | None:
-    """The real workspace that `make parity` names, if it does."""
+    """The real workspace that `make parity` names, if it does.
+
+    LAKEPORT_PARITY_MODEL and LAKEPORT_PARITY_VERSIONS ("1,2") name the model that `register.py`
+    registers as `iris`: the tests know its answers.
+    """
     host, token = os.environ.get("LAKEPORT_PARITY_HOST"), os.environ.get("LAKEPORT_PARITY_TOKEN")
     if not host or not token:
         return None
@@ -102,7 +108,7 @@ def new_token(workspace: Workspace, caller: str, *groups: str) -> str:
     ).stdout.strip()
 
 
-def until(what: str, look: Callable[[], T | None], seconds: float = 60) -> T:
+def until(what: str, look: Callable[[], T | None], seconds: float = PATIENCE) -> T:
     """Look until there is something to see, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -14,16 +14,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
+from fastapi import FastAPI
+
+from lakeport.api.control_plane import build_control_plane
+from lakeport.api.ports import TokensPort
+from lakeport.control.ports import EndpointsPort
 from tests.integration.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
 ENDPOINTS = "/api/2.0/serving-endpoints"
 #: Seconds in which every answer must have come: nothing hangs.
-SOON = 20.0
+SOON = 60.0
 
 ROW = {"sepal length (cm)": 1, "sepal width (cm)": 2, "petal length (cm)": 3, "petal width (cm)": 4}
 QUERY = json.dumps({"dataframe_records": [ROW]}).encode()
@@ -43,8 +48,9 @@ NAMES: Mapping[str, list[str]] = {
         "/etc/passwd", "//etc/passwd", "C:\\Windows\\win.ini", "\\\\host\\share\\x", "~", "~root",
         "~/.ssh/id_rsa", "$HOME", "${HOME}", "iris/../../x", "iris/..", "iris/.", "iris/", "/iris",
         "iris//x", "iris\\..\\x", "iris/../iris", "..iris", "iris..", ".iris", "-iris", "_iris",
-        "file:///etc/passwd", "file:etc/passwd", "file://localhost/etc/passwd", "/proc/self/environ",
-        "/dev/zero", "/dev/stdin", "models:/iris/1", "runs:/x/model", "http://127.0.0.1:1/",
+        "file:///etc/passwd", "file:etc/passwd", "file://localhost/etc/passwd",
+        "/proc/self/environ", "/dev/zero", "/dev/stdin", "models:/iris/1", "runs:/x/model",
+        "http://127.0.0.1:1/",
     ],
     "encoded": [
         "%2e%2e%2f", "%2e%2e/", "..%2f", "%2e%2e%5c", "..%5c", "%252e%252e%252f", "..%252f",
@@ -55,32 +61,35 @@ NAMES: Mapping[str, list[str]] = {
     ],
     "unicode": [
         "\u2024\u2024/", "\uff0e\uff0e\uff0f", "\u2215etc", "\u2044etc", "\u29f5", "\uff3c",
-        "i\u0307ris", "\u0131r\u0131s", "\uff49\uff52\uff49\uff53", "ir\u200bis", "\u200d", "\ufeff",
-        "\ufeffiris", "iris\u00ad", "\u00e9", "e\u0301", "e" + "\u0301" * 200, "\u00df", "\u1e9e",
-        "\u2126", "\u212a", "\u00c5", "\u03c2", "\ufb01", "\u337f", "\ufdfa", "\u2028", "\u2029",
-        "\u0085", "\u00a0", "\u3000", "\u2003iris", "\ufffd", "\ufffe", "\uffff", "\U0010ffff",
-        "\ue000", "\u0430dmin", "adm\u0456n", "\u6a21\u578b", "\u30e2\u30c7\u30eb", "\u0e33",
+        "i\u0307ris", "\u0131r\u0131s", "\uff49\uff52\uff49\uff53", "ir\u200bis", "\u200d",
+        "\ufeff", "\ufeffiris", "iris\u00ad", "\u00e9", "e\u0301", "e" + "\u0301" * 200, "\u00df",
+        "\u1e9e", "\u2126", "\u212a", "\u00c5", "\u03c2", "\ufb01", "\u337f", "\ufdfa", "\u2028",
+        "\u2029", "\u0085", "\u00a0", "\u3000", "\u2003iris", "\ufffd", "\ufffe", "\uffff",
+        "\U0010ffff", "\ue000", "\u0430dmin", "adm\u0456n", "\u6a21\u578b", "\u30e2\u30c7\u30eb",
+        "\u0e33",
     ],
     "controls": [
         "\0", "iris\0", "\0iris", "iris\0/../x", "\r\n", "iris\r\nX-Injected: 1", "\nX-Injected: 1",
-        "\r", "\n", "\t", "\x0b", "\x0c", "\x1b[31mred", "\x1b]0;title\x07", "\x7f", "\x08\x08", "\x01",
-        "\x80", "\x9b", "iris\nINFO forged line", "iris\r\n\r\n<html>",
+        "\r", "\n", "\t", "\x0b", "\x0c", "\x1b[31mred", "\x1b]0;title\x07", "\x7f", "\x08\x08",
+        "\x01", "\x80", "\x9b", "iris\nINFO forged line", "iris\r\n\r\n<html>",
     ],
     "reserved": [
         "", " ", "  iris  ", "null", "None", "nil", "undefined", "true", "false", "NaN", "Infinity",
         "-Infinity", "0", "-1", "1e400", "9" * 40, "0x41", "__proto__", "constructor", "prototype",
         "toString", "__class__", "__init__", "CON", "PRN", "AUX", "NUL", "COM1", "LPT1", "con.txt",
-        "pt", "databricks-x", "admins", "users", "admin", "system", "config", "config:stop", "default",
-        "invocations", "served-models", "chat", "models", "health", "openapi.json", "@", "@champion",
-        ":stop", "iris:stop", "iris@1", "iris,iris", "iris;iris", "iris?x=1", "iris#x", "*", "?", "[",
+        "pt", "databricks-x", "admins", "users", "admin", "system", "config", "config:stop",
+        "default", "invocations", "served-models", "chat", "models", "health", "openapi.json", "@",
+        "@champion", ":stop", "iris:stop", "iris@1", "iris,iris", "iris;iris", "iris?x=1",
+        "iris#x", "*", "?", "[",
     ],
     "long": [*_LONG, "../" * 1000, _ASTRAL * 500, "a" * 8000],
     "quotes": [
         "'", '"', "`", "''", '""', "' OR '1'='1", "' OR 1=1 --", "'; DROP TABLE endpoints; --",
         '" OR ""="', "1; SELECT pg_sleep(10)", "' UNION SELECT * FROM tokens --", "iris'--", "\\'",
         "%' AND 1=0 --", "_%", "x') OR ('1'='1", "iris/*", "*/", "<script>alert(1)</script>",
-        "<img src=x onerror=alert(1)>", "javascript:alert(1)", "]]>", "<!--", "<?xml version='1.0'?>",
-        "; ls", "| id", "&& id", "$(id)", "`id`", "\n id", "iris;id", "-rf", "--help", "-c", "{}",
+        "<img src=x onerror=alert(1)>", "javascript:alert(1)", "]]>", "<!--",
+        "<?xml version='1.0'?>", "; ls", "| id", "&& id", "$(id)", "`id`", "\n id", "iris;id",
+        "-rf", "--help", "-c", "{}",
     ],
     "formats": [
         "%s", "%n", "%x%x%x%x", "%s%s%s%s%s%n", "%d", "%(name)s", "{0}", "{name}", "{0.__class__}",
@@ -89,15 +98,17 @@ NAMES: Mapping[str, list[str]] = {
         "${jndi:ldap://127.0.0.1/a}", "$((7*7))", "@(7*7)", "[[7*7]]", "*{7*7}", "~{x}", "{{{x}}}",
     ],
     "emoji": [
-        _ASTRAL, "iris" + _ASTRAL, "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea",
-        "\u2764\ufe0f", "\U000e0041", "\U0001f3f4\U000e0067", "\U0001d4f2\U0001d4fb", "\u20e3",
+        _ASTRAL, "iris" + _ASTRAL, "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\U0001f1e9\U0001f1ea", "\u2764\ufe0f", "\U000e0041", "\U0001f3f4\U000e0067",
+        "\U0001d4f2\U0001d4fb", "\u20e3",
     ],
     "right to left": [
-        "\u202eiris", "iris\u202egpj.exe", "\u200f", "\u200e", "\u2066iris\u2069", "\u202d", "\u061c",
-        "\u0645\u0631\u062d\u0628\u0627", "\u05e9\u05dc\u05d5\u05dd", "\ufdfd",
+        "\u202eiris", "iris\u202egpj.exe", "\u200f", "\u200e", "\u2066iris\u2069", "\u202d",
+        "\u061c", "\u0645\u0631\u062d\u0628\u0627", "\u05e9\u05dc\u05d5\u05dd", "\ufdfd",
     ],
     "surrogates": [
-        "\ud800", "\udc00", "\udfff", "iris\ud800", "\ud800iris", "\udc00\ud800", "\udcff", "\udc80x",
+        "\ud800", "\udc00", "\udfff", "iris\ud800", "\ud800iris", "\udc00\ud800", "\udcff",
+        "\udc80x",
     ],
 }  # fmt: skip
 ALL_NAMES = list(dict.fromkeys(name for names in NAMES.values() for name in names))
@@ -113,13 +124,14 @@ RAW_SEGMENTS: list[bytes] = [
     b"..", b".", b"...", b"../..", b"../../../../etc/passwd", b"..%2f..%2f..%2fetc%2fpasswd",
     b"%2e%2e/%2e%2e/etc/passwd", b"%2e%2e%2f%2e%2e%2fetc%2fpasswd", b"%252e%252e%252fetc",
     b"%25252e%25252e%25252fetc", b"..%252f..%252fetc%252fpasswd", b"..%5c..%5cetc", b"..\\..\\etc",
-    b"..%c0%af..%c0%afetc", b"%c0%ae%c0%ae%c0%afetc", b"%e0%80%ae%e0%80%ae/etc", b"%u002e%u002e/etc",
-    b"..;/..;/etc/passwd", b"....//....//etc", b"/etc/passwd", b"//etc/passwd", b"%2fetc%2fpasswd",
-    b"%2f%2fetc%2fpasswd", b"%00", b"x%00", b"x%00.txt", b"..%00/etc", b"%0d%0aX-Injected:%201",
-    b"%0aX-Injected:%201", b"%", b"%%", b"%2", b"%zz", b"%ff%fe", b"%80", b"%ed%a0%80", b"%f4%90%80%80",
-    b"%f8%88%80%80%80", b"\xff\xfe", b"\x80", b"\xc3\xa9", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"x;y=z",
-    b"x%3fy", b"x%23y", b"x?y", b"x&y", b"~root", b"~", b"@", b":", b"*", b"'", b'"', b"<>", b"{x}", b"[x]",
-    b"|", b"^", b"`", b"%5c%5chost%5cshare", b"file:%2f%2f%2fetc%2fpasswd", b"file:///etc/passwd",
+    b"..%c0%af..%c0%afetc", b"%c0%ae%c0%ae%c0%afetc", b"%e0%80%ae%e0%80%ae/etc",
+    b"%u002e%u002e/etc", b"..;/..;/etc/passwd", b"....//....//etc", b"/etc/passwd",
+    b"//etc/passwd", b"%2fetc%2fpasswd", b"%2f%2fetc%2fpasswd", b"%00", b"x%00", b"x%00.txt",
+    b"..%00/etc", b"%0d%0aX-Injected:%201", b"%0aX-Injected:%201", b"%", b"%%", b"%2", b"%zz",
+    b"%ff%fe", b"%80", b"%ed%a0%80", b"%f4%90%80%80", b"%f8%88%80%80%80", b"\xff\xfe", b"\x80",
+    b"\xc3\xa9", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"x;y=z", b"x%3fy", b"x%23y", b"x?y",
+    b"x&y", b"~root", b"~", b"@", b":", b"*", b"'", b'"', b"<>", b"{x}", b"[x]", b"|", b"^", b"`",
+    b"%5c%5chost%5cshare", b"file:%2f%2f%2fetc%2fpasswd", b"file:///etc/passwd",
     b"http://127.0.0.1:1/x", b"a" * 9000, b"%61" * 3000, b"/" * 9000, b"../" * 3000, b"",
 ]  # fmt: skip
 
@@ -128,7 +140,7 @@ RAW_SEGMENTS: list[bytes] = [
 _DEEP = 100_000
 
 #: No JSON object, or one that hardly is: each is refused with 400 on the control plane.
-BAD_JSON: Mapping[str, bytes] = {
+BAD_JSON: dict[str, bytes] = {
     "nothing": b"",
     "spaces": b" " * 100_000,
     "null": b"null",
@@ -174,7 +186,7 @@ BAD_JSON: Mapping[str, bytes] = {
 }
 
 #: JSON objects that no model of four numbers can take: each is refused with 400.
-BAD_INPUT: Mapping[str, bytes] = {
+BAD_INPUT: dict[str, bytes] = {
     "empty object": b"{}",
     "no form": b'{"x":1}',
     "two forms": b'{"inputs":[1],"instances":[1]}',
@@ -188,7 +200,7 @@ BAD_INPUT: Mapping[str, bytes] = {
     "split without data": b'{"dataframe_split":{"columns":["a"]}}',
     "split, ragged": b'{"dataframe_split":{"columns":["a","b"],"data":[[1],[1,2,3]]}}',
     "split of wrong kinds": b'{"dataframe_split":{"columns":5,"data":"x"}}',
-    "split, index of another length": b'{"dataframe_split":{"index":[1,2],"columns":["a"],"data":[[1]]}}',
+    "split, too long an index": b'{"dataframe_split":{"index":[1,2],"columns":["a"],"data":[[1]]}}',
     "split, unknown member": b'{"dataframe_split":{"columns":["a"],"data":[[1]],"x":1}}',
     "split of a list": b'{"dataframe_split":[1]}',
     "ragged tensor": b'{"inputs":[[1,2],[3]]}',
@@ -196,8 +208,8 @@ BAD_INPUT: Mapping[str, bytes] = {
     "columns twice": b'{"dataframe_split":{"columns":["a","a"],"data":[[1,2]]}}',
     "columns of lists": b'{"dataframe_split":{"columns":[["a"],{}],"data":[[1,2]]}}',
     "text for numbers": json.dumps({"dataframe_records": [dict.fromkeys(ROW, "x")]}).encode(),
-    "objects for numbers": json.dumps({"dataframe_records": [dict.fromkeys(ROW, {})]}).encode(),
-    "lists for numbers": json.dumps({"dataframe_records": [dict.fromkeys(ROW, [1])]}).encode(),
+    "objects for numbers": json.dumps({"dataframe_records": [{name: {} for name in ROW}]}).encode(),
+    "lists for numbers": json.dumps({"dataframe_records": [{name: [1] for name in ROW}]}).encode(),
     "huge integers": json.dumps({"dataframe_records": [dict.fromkeys(ROW, 10**400)]}).encode(),
     "integers of too many digits": b'{"inputs":[[' + b"9" * 10_000 + b",1,1,1]]}",
     "infinite": b'{"inputs":[[1e400,Infinity,-Infinity,NaN]]}',
@@ -263,8 +275,10 @@ class Wire:
         """One request; a body that is not bytes goes as JSON. It is an error to wait too long."""
         data = body if isinstance(body, bytes) else b"" if body is None else _json(body)
         lines = [f"{method} ".encode() + _bytes(target) + b" HTTP/1.1", b"Host: localhost"]
-        if not anonymous:
-            lines.append(b"Authorization: " + (authorization or b"Bearer " + _bytes(self._token)))
+        if authorization is None and not anonymous:
+            authorization = b"Bearer " + _bytes(self._token)
+        if authorization is not None:
+            lines.append(b"Authorization: " + authorization)
         if body is not None:
             lines.append(b"Content-Length: %d" % len(data))
         given = {**JSON, **(headers or {})} if body is not None else headers or {}
@@ -356,6 +370,18 @@ def _bytes(text: str | bytes) -> bytes:
 # --- servers and callers --------------------------------------------------------------------------
 
 
+def control_plane() -> FastAPI:
+    """The real one, for its routes: there is nothing behind it."""
+    return build_control_plane(
+        endpoints=cast(EndpointsPort, None),
+        tokens=cast(TokensPort, None),
+        serving=lambda: True,
+        workspace_id="1",
+        single_endpoint=lambda: None,
+        metrics=lambda: b"",
+    )
+
+
 _LAKEPORT = "import sys; from lakeport.cli.main import main; sys.exit(main())"
 
 
@@ -393,6 +419,9 @@ def assert_unharmed(server: ServerProcess, workers: list[Any]) -> None:
     assert "Traceback" not in said, said[-3000:]
 
 
+_FILE_EVENTS = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir")
+
+
 def record_opened_files(folder: Path) -> tuple[dict[str, str], Callable[[], set[Path]]]:
     """Variables under which a server notes every file that it opens; and what it noted since this
     was last asked. Its children, which run in isolation, note nothing."""
@@ -402,7 +431,7 @@ def record_opened_files(folder: Path) -> tuple[dict[str, str], Callable[[], set[
         "import os, sys\n"
         f"_to = os.open({str(noted)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
         "def _note(event, arguments):\n"
-        "    if event in ('open', 'os.listdir', 'os.scandir', 'os.remove', 'os.rename', 'os.mkdir'):\n"
+        f"    if event in {_FILE_EVENTS}:\n"
         "        path = arguments[0]\n"
         "        if isinstance(path, (str, bytes)) or hasattr(path, '__fspath__'):\n"
         "            os.write(_to, os.fsencode(os.path.abspath(path)) + b'\\n')\n"
@@ -422,4 +451,3 @@ def record_opened_files(folder: Path) -> tuple[dict[str, str], Callable[[], set[
 def marker() -> str:
     """Text that is nowhere else."""
     return f"marker-{secrets.token_hex(12)}"
-

@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from lakeport.home import Home
+
 #: Seconds after which a fact that was waited for is taken for missing.
 PATIENCE = 60.0
 PAUSE = 0.02
-_READY = re.compile(r"^Lakeport is ready: (\S+)$", re.MULTILINE)
 _ENTRY = "import sys; from lakeport.cli.main import main; sys.exit(main())"
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def wait_for(fact: Callable[[], T | None], *, within: float = PATIENCE, what: st
 
 
 class ServerProcess:
-    """One home and the server on it. What the server prints is in `log`.
+    """One home and the server on it. What the server prints goes to the file `log`.
 
     `flags` are settings, `start_timeout=5` for `--start-timeout 5`. `wrapper` is a command that
     runs the server as its own process, `("prlimit", "--fsize=1000000")` say.
@@ -84,16 +85,21 @@ class ServerProcess:
         return self
 
     def wait_until_ready(self) -> None:
-        def ready() -> str | None:
-            assert self.process.poll() is None, f"it ended: {self.said()}"
-            found = _READY.search(self.said())
-            return found[1] if found else None
-
-        url = wait_for(ready, what="a server that is ready")
+        url = wait_for(self._healthy, what="a server that is ready")
         self._client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {self.token}"}, timeout=PATIENCE
         )
-        assert self.client.get("/health").status_code == 200
+
+    def _healthy(self) -> str | None:
+        """Its URL, once it says that it can serve."""
+        assert self.process.poll() is None, f"it ended: {self.said()}"
+        for connection in psutil.Process(self.process.pid).net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                url = f"http://127.0.0.1:{connection.laddr.port}"
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(f"{url}/health").status_code == 200:
+                        return url
+        return None
 
     def kill(self) -> float:
         """`kill -9`; returns the seconds until no process of its was left.
@@ -121,6 +127,8 @@ class ServerProcess:
         """Whatever state it is in, nothing of it runs any more."""
         if self._process is not None:
             self.kill()
+        # Outside the home when the home's path is long, as pytest's are.
+        shutil.rmtree(Home(self.home).run, ignore_errors=True)
 
     def _forget(self) -> None:
         self.process.wait()
@@ -158,6 +166,8 @@ class ServerProcess:
 
     def said(self) -> str:
         """What it printed since its last start."""
+        if not self.log.is_file():
+            return f"({self.log} keeps nothing)"
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")

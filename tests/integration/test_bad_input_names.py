@@ -149,8 +149,9 @@ RAW_PLACES: dict[str, tuple[str, bytes, bytes]] = {
 }
 
 HEADERS = (
-    "X-Request-Id", "User-Agent", "Accept", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Host",
-    "X-Databricks-Workspace-Id", "Origin", "Cookie", "Content-Type", "Content-Encoding",
+    "X-Request-Id", "User-Agent", "Accept", "Accept-Encoding", "X-Forwarded-For",
+    "X-Forwarded-Host", "X-Databricks-Workspace-Id", "Origin", "Cookie", "Content-Type",
+    "Content-Encoding",
 )  # fmt: skip
 
 
@@ -247,7 +248,9 @@ def test_what_is_accepted_comes_back_as_it_was_sent(wire: Wire) -> None:
 def test_only_a_name_of_letters_digits_and_dashes_makes_an_endpoint(wire: Wire) -> None:
     for name in ALL_NAMES:
         answer = wire.check(
-            "POST", ENDPOINTS, {"name": name, "description": name, "tags": [{"key": "k", "value": "v"}]}
+            "POST",
+            ENDPOINTS,
+            {"name": name, "description": name, "tags": [{"key": "k", "value": "v"}]},
         )
 
         if answer.status == 200:

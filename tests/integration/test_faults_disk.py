@@ -6,9 +6,13 @@ much as on a full disk, without a file system of the test's own.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from tests.integration.conftest import MakeServer, Stock
+import pytest
+
+from tests.integration.conftest import MakeServer
 from tests.integration.server import wait_for
+from tests.models.fixtures import SavedModel
 
 KIB = 1024
 _LIMITED = (
@@ -16,6 +20,8 @@ _LIMITED = (
     "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); os.execv(sys.argv[2], sys.argv[2:])"
 )
 ROOM = 512 * KIB
+#: Every write to it fails as on a full disk.
+FULL = Path("/dev/full")
 
 
 def no_file_above(size: int) -> Sequence[str]:
@@ -24,16 +30,14 @@ def no_file_above(size: int) -> Sequence[str]:
 
 
 def test_invocations_are_answered_when_their_log_cannot_be_written(
-    make_server: MakeServer, stock: Stock
+    make_server: MakeServer, saved_model: SavedModel
 ) -> None:
-    server = make_server(registry="eager")
-    server.start()
-    server.create("talking", stock.entity("talks", "hostile"))
-    assert server.terminate() == 0
+    server = make_server(registry="off", models={"talking": saved_model("hostile")})
     server.wrapper = no_file_above(ROOM)
     server.start()
-    [log] = (server.home / "logs").glob("*/replicas.log")
     much = {"inputs": [{"do": "print"}] * 1000}
+    assert server.ask("talking", much).status_code == 200
+    [log] = (server.home / "logs").glob("*/replicas.log")
 
     def full() -> bool:
         assert server.ask("talking", much).status_code == 200
@@ -47,18 +51,29 @@ def test_invocations_are_answered_when_their_log_cannot_be_written(
     assert log.stat().st_size <= ROOM
     assert (
         "printed by the model"
-        in server.client.get("/api/2.0/serving-endpoints/talking/served-models/talks/logs").text
+        in server.client.get("/api/2.0/serving-endpoints/talking/served-models/talking/logs").text
     )
     assert server.terminate() == 0
 
 
-def test_a_store_that_is_full_refuses_changes_and_serving_goes_on(
-    make_server: MakeServer, stock: Stock
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_server_that_can_say_nothing_serves(
+    make_server: MakeServer, saved_model: SavedModel
 ) -> None:
-    server = make_server(registry="eager")
+    server = make_server(
+        registry="off", log_level="debug", models={"served": saved_model("params")}
+    )
+    server.log = FULL
     server.start()
-    server.create("kept", stock.entity("good", "params"))
+
+    assert server.ask("served", {"inputs": [{"x": 1.0}]}).status_code == 200
     assert server.terminate() == 0
+
+
+def test_a_store_that_is_full_refuses_changes_and_serving_goes_on(
+    make_server: MakeServer, saved_model: SavedModel
+) -> None:
+    server = make_server(registry="off", models={"kept": saved_model("params")})
     server.wrapper = no_file_above(ROOM)
     server.start()
     ask = {"inputs": [{"x": 1.0}]}

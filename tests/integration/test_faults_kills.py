@@ -201,7 +201,7 @@ def kill_again_and_again(server: ServerProcess, stock: Stock, kills: int) -> str
     server.create("steady", stock.entity("steady", "params"))
     server.create("rolled", stock.entity("first", "params"))
     back, ended, totals = [], [], dict.fromkeys(("tags", "creates", "updates", "invocations"), 0)
-    starts_cut = 0
+    starts_cut = rollouts_cut = 0
     for number in range(1, kills + 1):
         try:
             clients = Clients(server, stock, wishes, draw.randrange(10**9))
@@ -222,6 +222,8 @@ def kill_again_and_again(server: ServerProcess, stock: Stock, kills: int) -> str
                 starts_cut += 1
             began = time.monotonic()
             server.start()
+            rolling = server.get("rolled")["state"]["config_update"] == "IN_PROGRESS"
+            rollouts_cut += rolling
             back.append(serving_again(server, began))
             hold(server, wishes)
         except AssertionError as broken:
@@ -230,8 +232,8 @@ def kill_again_and_again(server: ServerProcess, stock: Stock, kills: int) -> str
             ) from broken
     assert server.terminate() == 0
     return (
-        f"{len(ended)} kills ({starts_cut} of them during a start), all processes gone after "
-        f"{max(ended):.2f} s at most; serving again after min {min(back):.1f} / median "
+        f"{len(ended)} kills ({starts_cut} during a start, {rollouts_cut} during a rollout), all "
+        f"processes gone after {max(ended):.2f} s at most; serving again after min {min(back):.1f} / median "
         f"{statistics.median(back):.1f} / max {max(back):.1f} s; acknowledged: "
         + ", ".join(f"{count} {kind}" for kind, count in totals.items())
     )

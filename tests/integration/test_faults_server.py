@@ -11,6 +11,7 @@ import psutil
 from tests.integration.conftest import MakeServer, Stock
 from tests.integration.load import load
 from tests.integration.server import ServerProcess, closing, wait_for, wait_until_gone
+from tests.models.fixtures import SavedModel
 
 BODY = {"inputs": [{"x": 1.0}]}
 #: What served before must serve again so many seconds after a start.
@@ -30,10 +31,11 @@ def served_again(server: ServerProcess, endpoint: str, body: object = BODY) -> f
     return time.monotonic() - began
 
 
-def test_sigterm_lets_running_requests_finish(make_server: MakeServer, stock: Stock) -> None:
-    server = make_server(registry="eager")
+def test_sigterm_lets_running_requests_finish(
+    make_server: MakeServer, saved_model: SavedModel
+) -> None:
+    server = make_server(registry="eager", models={"slow": saved_model("slow")})
     server.start()
-    server.create("slow", stock.entity("slow", "slow"))
     running = [http.client.HTTPConnection(*server.address, timeout=60) for _ in range(3)]
     for connection in running:  # each is known to the server before it counts
         ask_slowly(server, connection, seconds=0)
@@ -64,7 +66,7 @@ def ask_slowly(
     )
 
 
-def test_sigterm_while_it_starts_ends_it_at_once(make_server: MakeServer, stock: Stock) -> None:
+def test_sigterm_while_it_starts_ends_it_at_once(make_server: MakeServer) -> None:
     server = make_server(registry="eager")
 
     server.begin()
@@ -122,9 +124,10 @@ def test_a_killed_rollout_is_carried_on(make_server: MakeServer, stock: Stock) -
     assert server.ask("rolled", BODY).headers["served-model-name"] == "new"
 
 
-def test_a_killed_rollout_that_cannot_succeed_ends_as_it_would_have(
+def test_a_killed_rollout_that_cannot_succeed_ends_as_it_would_have_without_the_registry_too(
     make_server: MakeServer, stock: Stock
 ) -> None:
+    """Models that were fetched before need the registry no more."""
     server = make_server(registry="eager")
     server.start()
     server.create("rolled", stock.entity("old", "params"))
@@ -132,8 +135,9 @@ def test_a_killed_rollout_that_cannot_succeed_ends_as_it_would_have(
     wait_for(lambda: len(server.workers()) == 2, what="the new replica's start")
     server.kill()
 
-    # Short, so that the end of the update need not be waited for long.
-    with closing(ServerProcess(server.home, env_manager="local", start_timeout=8)) as next_life:
+    # Its start timeout is short, so that the end of the update need not be waited for long.
+    next_life = ServerProcess(server.home, registry="off", env_manager="local", start_timeout=8)
+    with closing(next_life):
         served_again(next_life, "rolled")
         resumed = next_life.get("rolled")
         found = next_life.settled("rolled")
@@ -145,17 +149,3 @@ def test_a_killed_rollout_that_cannot_succeed_ends_as_it_would_have(
     [bad] = found["pending_config"]["served_entities"]
     assert "did not become ready in 8 s" in bad["state"]["deployment_state_message"]
     assert answered.headers["served-model-name"] == "old"
-
-
-def test_a_killed_server_serves_again_without_its_registry(
-    make_server: MakeServer, stock: Stock
-) -> None:
-    server = make_server(registry="eager")
-    server.start()
-    server.create("served", stock.entity("good", "params"))
-    server.kill()
-
-    with closing(ServerProcess(server.home, registry="off", env_manager="local")) as without:
-        served_again(without, "served")
-
-        assert not without.registry()

@@ -79,7 +79,7 @@ def roll(server: ServerProcess, stock: Stock, endpoint: str, *, rounds: int, thr
     """
     old, changes = stock.entity("v0", "params"), 0
     server.create(endpoint, old)
-    with load(server, endpoint, BODY, threads=threads) as tally:
+    with load(server, endpoint, BODY, threads=threads, pause=0.005) as tally:
         for number in range(1, rounds + 1):
             new = stock.entity(f"v{number}", "frame" if number % 2 else "params")
             for share in (0, 50, 100):

@@ -41,7 +41,7 @@ def kill_workers(server: ServerProcess, stock: Stock, endpoint: str, *, kills: i
         alive = mine()
         return victim not in alive and len(alive) == 2 and strength(server, endpoint) == FULL
 
-    with load(server, endpoint, BODY, threads=THREADS) as tally:
+    with load(server, endpoint, BODY, threads=THREADS, pause=0.005) as tally:
         for number in range(1, kills + 1):
             tally.grows_by(100)
             before = len(tally.failed)

@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -218,11 +218,11 @@ class _Answer:
         self._headers = headers
         self._started = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._started = True
             message["headers"] = [*message.get("headers", ()), *self._headers]
-        await self._send(message)
+        return self._send(message)
 
     async def fail(self, error: ApiError, request_id: str) -> None:
         """Answer with `error`; an answer that has begun already is cut off by the server."""

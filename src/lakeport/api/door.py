@@ -118,6 +118,8 @@ class Door(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.access_log = False
         self.limits = config.limits
+        self._most_bytes = self.limits.head_bytes
+        self._most_headers = self.limits.headers
         self._reading = Reading.BETWEEN
         self._refusal = NOT_HTTP
         self._now = self.loop.time()
@@ -126,7 +128,6 @@ class Door(HttpToolsProtocol):
         self._body_deadline = 0.0
         self._messages = 0
         self._head_bytes = 0
-        self._header_count = 0
         self._hosts = 0
         self._lengths = 0
         self._authorizations = 0
@@ -190,7 +191,7 @@ class Door(HttpToolsProtocol):
         self._messages += 1
         self._reading = Reading.HEAD
         self._deadline = self._now + self.limits.head
-        self._head_bytes = self._header_count = 0
+        self._head_bytes = 0
         self._hosts = self._lengths = self._authorizations = 0
         self._declining = False
 
@@ -200,17 +201,14 @@ class Door(HttpToolsProtocol):
             self._stop(TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        self._header_count += 1
-        if self._header_count > self.limits.headers or self._head_bytes > self.limits.head_bytes:
+        headers = self.headers
+        size = self._head_bytes = self._head_bytes + len(name) + len(value) + 4
+        if size > self._most_bytes or len(headers) >= self._most_headers:
             self._stop(HEAD_TOO_LARGE)
-        if self._reading is Reading.BODY:
-            # A trailer: nobody asked for it, and it must not pass for a header.
-            return
         name = name.lower()
         if name in _GUARDED:
             self._guard(name, value)
-        self.headers.append((name, value))
+        headers.append((name, value))
 
     def _guard(self, name: bytes, value: bytes) -> None:
         if name == b"host":
@@ -241,6 +239,9 @@ class Door(HttpToolsProtocol):
             self._declining = True
             return
         super().on_headers_complete()
+        # What comes from here on are trailers: nobody asked for them, and they must not pass for
+        # headers.
+        self.headers = []
         self._reading = Reading.BODY
         self._deadline = self._now + self.limits.body_idle
         self._body_deadline = self._now + self.limits.body_total

@@ -122,6 +122,8 @@ class Watch:
     """Cancels the task that made it when the client hangs up. For use once the body is read: only
     then does `receive` have nothing but the end to tell."""
 
+    __slots__ = ("_gone", "_receive", "_task", "_watching")
+
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._task = asyncio.current_task()

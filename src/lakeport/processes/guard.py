@@ -178,4 +178,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Not sys.exit: an interpreter that winds down has let go of its signal handlers, and a late
+    # signal would then be taken for the command's end.
+    os._exit(code)

@@ -48,7 +48,10 @@ _PROTOCOL_CHANGED = (
 )
 
 #: orjson has no integers beyond 64 bits: it makes floats of them, silently.
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_LONG = b"0" * 19
+_DIGITS = bytes(
+    ord("0") if byte in b"0123456789" else byte if byte in b"." else 0 for byte in range(256)
+)
 _NOT_FINITE = re.compile(rb"NaN|Infinity")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -179,7 +182,7 @@ def _wrong(message: str) -> Refusal:
 
 def _loads(body: bytes) -> Any:
     try:
-        if _LONG_NUMBER.search(body):
+        if _has_long_integer(body):
             return _loads_python(body)
         try:
             return orjson.loads(body)
@@ -191,6 +194,17 @@ def _loads(body: bytes) -> Any:
         raise invalid(
             f"Ensure that input is a valid JSON formatted string. Error: '{error}'"
         ) from error
+
+
+def _has_long_integer(body: bytes) -> bool:
+    """Whether there are 19 digits in a row, other than in a fraction: floats are read alike."""
+    digits = body.translate(_DIGITS)
+    at = digits.find(_LONG)
+    while at >= 0:
+        if digits[at - 1 : at] not in {b".", b"0"}:  # "0": further on in the same fraction
+            return True
+        at = digits.find(_LONG, at + len(_LONG))
+    return False
 
 
 def _loads_python(body: bytes) -> Any:

@@ -14,7 +14,7 @@ from . import codec, protocol, refusal
 from .batch import Row, groups
 from .codec import Document, Scoring
 from .log import say_exception
-from .model import Model
+from .model import Model, frame_of
 from .refusal import Refusal
 
 
@@ -158,7 +158,9 @@ class Scorer:
         rows = [row for request in requests for row in request.rows]
         try:
             started = time.perf_counter()
-            predictions = self.model.predict(Scoring(self.model.frame(rows), None, bare=False))
+            assert self.model.plain is not None
+            frame = frame_of(self.model.plain, rows)
+            predictions = self.model.predict(Scoring(frame, None, bare=False))
             elapsed = time.perf_counter() - started
             if len(requests) == 1:
                 body = codec.answer_json(predictions, bare=False)

@@ -214,9 +214,12 @@ def _refusal(scheme: str) -> str:
 
 
 def _put(part: Path, into: Path) -> None:
-    # Somebody may have been faster: the same key is the same files.
-    if not into.exists():
+    try:
         part.rename(into)
+    except OSError:
+        # Somebody may have been faster: the same key is the same files.
+        if not into.exists():
+            raise
 
 
 def _object(answer: dict[str, Any], name: str) -> dict[str, Any]:
