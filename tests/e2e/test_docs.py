@@ -10,26 +10,27 @@ import pytest
 
 from tests.e2e.serving import TOKEN, served
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def examples(page: str) -> list[str]:
     """The Python blocks of a page, in order."""
-    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
 
 def test_the_examples_of_the_pages_run(tmp_path: Path) -> None:
-    first, *others = examples("quick-start.md")
+    first, *others = examples("docs/quick-start.md")
     script = "\n".join(
         [
             first,
             *others,
             first,  # makes version 2, which the next page gives traffic to
-            *examples("rollouts-and-traffic.md"),
-            *examples("permissions.md"),
-            *examples("logs-and-metrics.md"),
+            *examples("docs/rollouts-and-traffic.md"),
+            *examples("docs/permissions.md"),
+            *examples("docs/logs-and-metrics.md"),
+            *examples("README.md"),
         ]
     )
 

@@ -49,10 +49,8 @@ def test_invocations_are_answered_when_their_log_cannot_be_written(
         assert answer.status_code == 200, answer.text
 
     assert log.stat().st_size <= ROOM
-    assert (
-        "printed by the model"
-        in server.client.get("/api/2.0/serving-endpoints/talking/served-models/talking/logs").text
-    )
+    logs = server.client.get("/api/2.0/serving-endpoints/talking/served-models/talking/logs")
+    assert "printed by the model" in logs.text
     assert server.terminate() == 0
 
 
@@ -76,6 +74,7 @@ def test_a_store_that_is_full_refuses_changes_and_serving_goes_on(
     server = make_server(registry="off", models={"kept": saved_model("params")})
     server.wrapper = no_file_above(ROOM)
     server.start()
+    server.updated("kept")
     ask = {"inputs": [{"x": 1.0}]}
     stored = 0
 

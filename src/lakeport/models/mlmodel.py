@@ -36,9 +36,9 @@ def read_mlmodel(folder: Path) -> MLmodel:
     except (OSError, ValueError) as error:
         raise BadModel(f"its MLmodel file cannot be read: {type(error).__name__}") from error
     try:
-        document: object = yaml.load(text, Loader=_LOADER)  # noqa: S506 - one of the safe ones
-    except yaml.YAMLError as error:
-        raise BadModel("its MLmodel file is not YAML") from error
+        document = load_yaml(text)
+    except ValueError as error:
+        raise BadModel(f"its MLmodel file {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
         raise BadModel("its MLmodel file names no flavors")
     version = document.get("mlflow_version")
@@ -59,11 +59,45 @@ def read_bounded(path: Path, limit: int = MAX_BYTES) -> str:
     return content.decode()
 
 
+def load_yaml(text: str) -> object:
+    """What plain YAML says. Raises ValueError, whose message goes on from the file's name."""
+    try:
+        document: object = yaml.load(text, Loader=_Loader)  # noqa: S506 - one of the safe ones
+    except Exception as error:  # odd scalars make PyYAML raise whatever came up inside
+        raise ValueError("is not YAML") from error
+    _refuse_bomb(document, 4 * len(text))
+    return document
+
+
+def _refuse_bomb(document: object, largest: int) -> None:
+    """Some bytes of aliases can stand for billions of values, or for endless ones.
+
+    Raises ValueError when the document is larger than `largest`, in values and characters.
+    """
+    size = 0
+    left = [document]
+    while left:
+        match left.pop():
+            case dict(members):
+                inner: list[object] = [*members, *members.values()]
+            case list() | tuple() | set() as items:
+                inner = list(items)
+            case str() | bytes() as scalar:
+                size += len(scalar)
+                inner = []
+            case _:
+                inner = []
+        size += len(inner)
+        if size > largest:
+            raise ValueError("stands for more than it may")
+        left += inner
+
+
 def read_json(path: Path, limit: int) -> object:
     """A small JSON file; None where there is none that can be read."""
     try:
         document: object = json.loads(read_bounded(path, limit))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document
 
@@ -72,7 +106,9 @@ def _mapping(value: object) -> Mapping[str, object]:
     return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
 
 
-#: The C loader where PyYAML has it: 10 times as fast, and as safe.
-_LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)
+# The C loader where PyYAML has it: 10 times as fast, and as safe.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Without merge keys, `<<`: a few of them can take for ever."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        pass

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from lakeport.models.mlmodel import MLmodel, read_bounded
+from lakeport.models.mlmodel import MLmodel, load_yaml, read_bounded
 
 #: What a worker itself needs of any environment.
 FLOOR = ("numpy", "orjson", "pandas")
@@ -77,8 +76,8 @@ def _lines(file: Path) -> list[str] | None:
 
 def _yaml(file: Path) -> dict[object, object]:
     try:
-        document: object = yaml.safe_load(read_bounded(file))
-    except (OSError, ValueError, yaml.YAMLError):
+        document = load_yaml(read_bounded(file))
+    except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
 

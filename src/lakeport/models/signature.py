@@ -39,7 +39,7 @@ def _fields(text: object) -> list[dict[str, object]] | None:
         return None
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(parsed, list) or not all(isinstance(item, dict) for item in parsed):
         return None
