@@ -131,10 +131,10 @@ MODELS: dict[str, Callable[[Path], "pd.DataFrame"]] = {
 
 def save(name: str, root: Path) -> SavedModel:
     """Train the model `name` and save it in a folder of its own under `root`."""
-    folder = root / name
-    import mlflow  # noqa: F401  it sets the level when it is imported
+    import mlflow  # noqa: F401  before the next line: it sets the level itself
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of pickles: these are our own
+    folder = root / name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return SavedModel(name, folder, MODELS[name](folder))

@@ -36,15 +36,18 @@ ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
 #: Where a model's files must never be taken from, `{}` is a folder of the server's machine.
 LOCAL_SOURCES = [
-    "{}", "{}/", "/{}", "//{}", "./{}", "file:{}", "file://{}", "file://localhost{}", "file:///{}", "FILE:{}",
-    "File://{}", "file:%2f{}", "file:../../../../../../../..{}", "../../../../../../../../..{}", " {}", "\t{}",
-    "mlflow-artifacts:/../../../../../../../../..{}", "mlflow-artifacts:/..%2f..%2f..%2f..%2f..%2f..{}",
+    "{}", "{}/", "/{}", "//{}", "./{}", "file:{}", "file://{}", "file://localhost{}", "file:///{}",
+    "FILE:{}", "File://{}", "file:%2f{}", "file:../../../../../../../..{}",
+    "../../../../../../../../..{}", " {}", "\t{}",
+    "mlflow-artifacts:/../../../../../../../../..{}",
+    "mlflow-artifacts:/..%2f..%2f..%2f..%2f..%2f..{}",
     "mlflow-artifacts:/%2e%2e/%2e%2e/%2e%2e/%2e%2e{}", "mlflow-artifacts:/%252e%252e/%252e%252e{}",
-    "mlflow-artifacts:{}", "mlflow-artifacts://{}", "mlflow-artifacts:///{}", "mlflow-artifacts://localhost{}",
-    "mlflow-artifacts:/x/../../..{}", "mlflow-artifacts:/..", "mlflow-artifacts:/.", "mlflow-artifacts:/",
-    "mlflow-artifacts:", "runs:/../..{}", "runs:/x/../../../..{}", "models:/../..{}", "models:{}",
-    "models:/stock/1/../../..{}", "dbfs:{}", "hdfs://{}", "sftp://localhost{}", "ftp://localhost{}",
-    "local:{}", "sqlite:///{}", "s3://../..{}", "gs://..{}", "wasbs://..{}", "abfss://x@y{}", "C:{}", "~", "", ".",
+    "mlflow-artifacts:{}", "mlflow-artifacts://{}", "mlflow-artifacts:///{}",
+    "mlflow-artifacts://localhost{}", "mlflow-artifacts:/x/../../..{}", "mlflow-artifacts:/..",
+    "mlflow-artifacts:/.", "mlflow-artifacts:/", "mlflow-artifacts:", "runs:/../..{}",
+    "runs:/x/../../../..{}", "models:/../..{}", "models:{}", "models:/stock/1/../../..{}",
+    "dbfs:{}", "hdfs://{}", "sftp://localhost{}", "ftp://localhost{}", "local:{}", "sqlite:///{}",
+    "s3://../..{}", "gs://..{}", "wasbs://..{}", "abfss://x@y{}", "C:{}", "~", "", ".",
 ]  # fmt: skip
 
 
@@ -285,7 +288,10 @@ def test_a_models_code_runs_in_a_worker_and_nowhere_else(
     ran = tmp_path / "ran"
     folder = tmp_path / "model"
     shutil.copytree(saved_model("iris_pickle"), folder)
-    source = f"open({str(ran)!r},'a').write(__import__('os').environ.__repr__()+str(__import__('os').getpid())+chr(10))"
+    source = (
+        "__import__('json').dump([__import__('os').getpid(), dict(__import__('os').environ)], "
+        f"open({str(ran)!r}, 'w'))"
+    )
     [pickled] = folder.glob("*.pkl")
     pickled.write_bytes(b"cbuiltins\neval\n(V" + source.encode() + b"\ntR.")
     server = wire.server
@@ -296,16 +302,12 @@ def test_a_models_code_runs_in_a_worker_and_nowhere_else(
     assert not ran.exists()
     body = {"name": "pickled", "config": {"served_entities": [entity("e", "pickled", version)]}}
     assert wire.check("POST", ENDPOINTS, body).status == 200
-    wait_for(ran.exists, what="the model's code")
+    wait_for(lambda: ran.exists() and ran.read_text().endswith("]"), what="the model's code")
     wire.check("DELETE", f"{ENDPOINTS}/pickled")
 
-    assert (
-        not {
-            int(line.rpartition("}")[2].rpartition(")")[2]) for line in ran.read_text().split()[-1:]
-        }
-        & ours
-    )
-    assert server.token not in ran.read_text()
+    where, environment = json.loads(ran.read_text())
+    assert where not in ours
+    assert server.token not in environment.values()
 
 
 _BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -234,8 +234,8 @@ def kill_again_and_again(server: ServerProcess, stock: Stock, kills: int) -> str
     return (
         f"{len(ended)} kills ({starts_cut} during a start, {rollouts_cut} during a rollout), all "
         f"processes gone after {max(ended):.2f} s at most; serving again after min "
-        f"{min(back):.1f} / median {statistics.median(back):.1f} / max {max(back):.1f} s; acknowledged: "
-        + ", ".join(f"{count} {kind}" for kind, count in totals.items())
+        f"{min(back):.1f} / median {statistics.median(back):.1f} / max {max(back):.1f} s; "
+        "acknowledged: " + ", ".join(f"{count} {kind}" for kind, count in totals.items())
     )
 
 
