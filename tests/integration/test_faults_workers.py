@@ -55,8 +55,8 @@ def kill_workers(server: ServerProcess, stock: Stock, endpoint: str, *, kills: i
                 what="two replicas",
             )
             tally.grows_by(100)
-            lost = len(tally.failed) - before
-            assert lost <= THREADS, f"kill {number} with seed {seed}: {lost} requests failed"
+            lost = tally.failed[before:]
+            assert len(lost) <= THREADS, f"kill {number} with seed {seed}: {lost}"
     for answer in tally.failed:
         assert answer.status == 500, answer
         assert b"ended before it answered" in answer.body

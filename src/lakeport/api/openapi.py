@@ -16,6 +16,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "Without a valid token"},
     403: {"model": ErrorBody, "description": "Without the permission"},
     404: {"model": ErrorBody, "description": "There is no such thing"},
+    501: {"model": ErrorBody, "description": "Databricks can do this, Lakeport cannot yet"},
     "default": {"model": ErrorBody, "description": "Any other error"},
 }
 

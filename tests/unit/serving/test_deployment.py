@@ -228,6 +228,44 @@ async def test_a_replica_that_dies_fails_what_it_held_and_nothing_else(
     assert (await queued).status == 200
 
 
+@story()
+async def test_a_call_that_comes_just_as_a_replica_dies_goes_to_another(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a", "r2": "b"})
+    await asyncio.sleep(1)
+    task = ask(deployment)  # it runs before the deployment hears of the death
+    connector.links["a"].lose()
+    await asyncio.sleep(0.1)
+
+    assert connector.links["b"].outstanding == 1
+    connector.links["b"].answer_one()
+    assert (await task).body == b"x"
+
+
+@story()
+async def test_a_waiting_call_whose_replica_dies_before_it_is_used_goes_to_another(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a", "r2": "b"})
+    await asyncio.sleep(1)
+    held = [ask(deployment), ask(deployment)]
+    await asyncio.sleep(0.1)
+    waiting = ask(deployment)
+    await asyncio.sleep(0.1)
+
+    # In one turn of the loop `a` is given to the call that waits, and dies, and `b` is free.
+    connector.links["a"].answer_one()
+    asyncio.get_running_loop().call_soon(connector.links["a"].lose)
+    connector.links["b"].answer_one()
+    await asyncio.gather(*held)
+    await asyncio.sleep(0.1)
+
+    assert connector.links["b"].outstanding == 1
+    connector.links["b"].answer_one()
+    assert (await waiting).body == b"x"
+
+
 @story(credit=2)
 async def test_a_replica_that_leaves_ends_what_it_holds_first(
     deployment: Deployment, connector: Connector, hung: list[str]
