@@ -71,15 +71,15 @@ async def workspace() -> AsyncIterator[Workspace]:
         async with serving(app) as url, aiohttp.ClientSession() as http:
             yield Workspace(home, registry, url, http, written)
             await registry.close()
-        assert registry_processes() == []
+        assert registry_processes(home) == []
 
 
-def registry_processes() -> list[psutil.Process]:
-    """The guard and all below it."""
+def registry_processes(home: Path) -> list[psutil.Process]:
+    """The guard and all below it; other tests of this session may have registries of their own."""
     return [
         process
         for process in psutil.Process().children(recursive=True)
-        if any("registry.sock" in word for word in process.cmdline())
+        if any(f"{home}/registry.sock" in word for word in process.cmdline())
     ]
 
 
@@ -105,7 +105,7 @@ async def test_the_first_request_starts_the_registry_and_waits_for_it(
     print(f"first answer of a fresh registry: {time.monotonic() - begun:.1f} s")
     assert {answer.status for answer in answers} == {200}
     assert (running_before, workspace.registry.running) == (False, True)
-    processes = registry_processes()
+    processes = registry_processes(workspace.home)
     for process in processes:
         print(f"{process.memory_info().rss / MB:.0f} MB {process.cmdline()[:5]}")
     assert len(processes) == 2  # the guard and MLflow
@@ -288,7 +288,7 @@ async def test_a_large_upload_streams_through_in_bounded_memory(workspace: Works
 
 
 async def test_a_killed_registry_comes_back_and_requests_wait_for_it(workspace: Workspace) -> None:
-    killed = registry_processes()
+    killed = registry_processes(workspace.home)
     for process in killed:
         process.kill()
     begun = time.monotonic()
@@ -307,7 +307,7 @@ async def test_a_killed_registry_comes_back_and_requests_wait_for_it(workspace: 
     for answer in answers:
         answer.release()
     assert (await workspace.registry.resolve("iris", "1")).version == "1"
-    assert not {p.pid for p in killed} & {p.pid for p in registry_processes()}
+    assert not {p.pid for p in killed} & {p.pid for p in registry_processes(workspace.home)}
 
 
 async def test_what_it_prints_is_in_its_log(workspace: Workspace) -> None:

@@ -204,7 +204,11 @@ class Deployment:
         """
         slot = self._free_slot() if not self._waiting_count else None
         while slot is None or slot.link.lost.done():
-            slot = await self._wait_for_slot(call)
+            if slot is None:
+                slot = await self._wait_for_slot(call)
+            else:  # it died since it was chosen, and nobody may be left to wake this call
+                self._lost(slot)
+                slot = self._free_slot()
         try:
             answer = slot.link.send(call)
             flight = _Flight(call.deadline, answer, slot.replica)
