@@ -28,7 +28,7 @@ from lakeport.control.reconciler import Reconciler
 from lakeport.control.validation import WishedEntity
 from lakeport.errors import ApiError
 from lakeport.home import Home
-from lakeport.models.mlflow import Registry
+from lakeport.models.mlflow.registry import Registry
 from lakeport.models.sources import ModelFolder, parse_source
 from lakeport.runtimes.local.link import UnixConnector
 from lakeport.runtimes.local.runtime import LocalRuntime
@@ -94,57 +94,21 @@ class Application:
         settings, stack = self.settings, self._stack
         self.home.make()
         stack.enter_context(self.home.locked())
-
         store = SqlStore(sqlite_url(self.home.database))
         await store.open()
         stack.push_async_callback(store.close)
-        token = settings.admin_token
-        tokens = Tokens(
-            store,
-            changes=self.home.token_changes,
-            admin_token=token.get_secret_value() if token else None,
-            open_to_all=settings.auth == "off",
-        )
-        self.new_token = await tokens.start(self.home.admin_token)
-        self._background(tokens.watch())
-
-        registry = Registry(
-            home=self.home.path,
-            run=self.home.run,
-            mode=settings.registry,
-            tracking_uri=settings.mlflow_tracking_uri,
-            wait=settings.registry_wait,
-        )
+        tokens = await self._open_tokens(store)
+        registry = self._make_registry()
         stack.push_async_callback(registry.close)
-        runtime = LocalRuntime(
-            self.home.path,
-            registry=registry if registry.enabled else None,
-            env_manager=settings.env_manager,
-            python_missing=settings.python_missing,
-            start_timeout=settings.start_timeout,
-            memory_limit=settings.replica_memory,
-            max_body=settings.max_body,
-        )
+        models = registry if registry.enabled else None
+        runtime = self._make_runtime(models)
         await runtime.open()
         stack.push_async_callback(runtime.close)
 
         metrics = Metrics()
-        front = Front(
-            UnixConnector(),
-            QueueLimits(
-                requests=settings.queue_requests,
-                bytes=settings.queue_bytes,
-                ready_wait=settings.ready_wait,
-                timeout=settings.request_timeout,
-            ),
-            metrics,
-        )
+        front = Front(UnixConnector(), _queue_limits(settings), metrics)
         reconciler = Reconciler(
-            store,
-            runtime,
-            front,
-            now_ms=now_ms,
-            drain_timeout=settings.request_timeout,
+            store, runtime, front, now_ms=now_ms, drain_timeout=settings.request_timeout
         )
         front.on_hung = reconciler.hung
         await reconciler.open()
@@ -153,7 +117,7 @@ class Application:
             reconciler=reconciler,
             store=store,
             runtime=runtime,
-            registry=registry if registry.enabled else None,
+            registry=models,
             metrics=metrics,
             now_ms=now_ms,
             max_entities=settings.max_entities,
@@ -166,9 +130,7 @@ class Application:
             invoke=front,
             tokens=tokens,
             health=lambda: self._ready,
-            mlflow=mlflow_proxy(
-                registry if registry.enabled else None, on_write=lambda _: aliases.poke()
-            ),
+            mlflow=mlflow_proxy(models, on_write=lambda _: aliases.poke()),
             settings=settings,
             workspace_id=await _workspace_id(store),
             single_endpoint=lambda: _only_name(settings.model),
@@ -183,6 +145,40 @@ class Application:
             await _serve_model(endpoints, reconciler, given)
         self._background(aliases.run())
         self._ready = True
+
+    async def _open_tokens(self, store: Store) -> Tokens:
+        token = self.settings.admin_token
+        tokens = Tokens(
+            store,
+            changes=self.home.token_changes,
+            admin_token=token.get_secret_value() if token else None,
+            open_to_all=self.settings.auth == "off",
+        )
+        self.new_token = await tokens.start(self.home.admin_token)
+        self._background(tokens.watch())
+        return tokens
+
+    def _make_registry(self) -> Registry:
+        settings = self.settings
+        return Registry(
+            home=self.home.path,
+            run=self.home.run,
+            mode=settings.registry,
+            tracking_uri=settings.mlflow_tracking_uri,
+            wait=settings.registry_wait,
+        )
+
+    def _make_runtime(self, models: Registry | None) -> LocalRuntime:
+        settings = self.settings
+        return LocalRuntime(
+            self.home.path,
+            registry=models,
+            env_manager=settings.env_manager,
+            python_missing=settings.python_missing,
+            start_timeout=settings.start_timeout,
+            memory_limit=settings.replica_memory,
+            max_body=settings.max_body,
+        )
 
     def _background(self, coroutine: Coroutine[None, None, None]) -> None:
         """Run something until the application ends."""
@@ -214,6 +210,15 @@ class Application:
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        requests=settings.queue_requests,
+        bytes=settings.queue_bytes,
+        ready_wait=settings.ready_wait,
+        timeout=settings.request_timeout,
+    )
 
 
 async def _workspace_id(store: Store) -> str:

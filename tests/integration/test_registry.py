@@ -19,7 +19,7 @@ from yarl import URL
 
 from lakeport.api.mlflow import mlflow_proxy
 from lakeport.models.base import ModelNotFound
-from lakeport.models.mlflow import Registry
+from lakeport.models.mlflow.registry import Registry
 from tests.unit.models_mlflow.support import serving
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lakeport.models.base import ModelNotFound, ModelVersion, RegistryUnavailable
-from lakeport.models.mlflow import Registry, object_store
+from lakeport.models.mlflow import object_store
 from lakeport.models.mlflow.outside import OutsideServer, credentials
+from lakeport.models.mlflow.registry import Registry
 from tests.unit.models_mlflow.support import FakeMlflow, upstream_serving
 
 
