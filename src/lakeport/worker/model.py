@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Generator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Generator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .batch import KINDS, Plain, Row
 from .codec import Interface, Scoring
@@ -59,6 +60,8 @@ class Model:
             self.plain = None
         if merge and self.plain is None and not self.streams:
             say("requests cannot be merged without a signature of named, plain columns")
+        #: MLflow's predict without its check of the schema, where plain rows pass it as they are.
+        self._unchecked = None if self.interface.params else _unchecked(pyfunc, conf, self.plain)
 
     @property
     def row_wise(self) -> bool:
@@ -75,6 +78,19 @@ class Model:
             raise
         except BaseException as error:  # a model may raise anything, SystemExit included
             raise _refusal_of(error, scoring.data) from error
+
+    def predict_rows(self, rows: Sequence[Row]) -> Any:
+        """As `predict` with the frame of some plain rows. Raises as `predict` does."""
+        assert self.plain is not None
+        frame = frame_of(self.plain, rows)
+        if self._unchecked is None:
+            return self.predict(Scoring(frame, None, bare=False))
+        try:
+            return self._unchecked(frame)
+        except MemoryError:
+            raise
+        except BaseException as error:  # a model may raise anything, SystemExit included
+            raise _refusal_of(error, frame) from error
 
     def stream(self, scoring: Scoring) -> Generator[Any]:
         """The chunks of a model that streams. Raises as `predict` does, at any step."""
@@ -158,6 +174,28 @@ def _plain_of(schema: Any) -> Plain | None:
     if not columns or not all(kind in KINDS for _, kind in columns):
         return None
     return Plain(columns)
+
+
+def _unchecked(
+    pyfunc: PyFuncModel, conf: dict[str, Any], plain: Plain | None
+) -> Callable[[Any], Any] | None:
+    """What MLflow calls once it has checked a frame, or None where the check may change the frame.
+
+    A frame of plain rows has the signature's columns, in order, each of its very type: the check,
+    four tenths of a small predict's time, gives it back as it is. Text is left to MLflow, whose
+    rules for it follow pandas' changing ones.
+    """
+    if conf.get("loader_module") not in _ROW_WISE_LOADERS or plain is None:
+        return None
+    if any(kind.dtype is None for kind in plain.kinds):
+        return None
+    predict = getattr(pyfunc, "_predict_fn", None)
+    if predict is None:  # another MLflow's inside
+        return None
+    params = inspect.signature(predict).parameters.get("params")
+    if params is not None and params.kind is not inspect.Parameter.VAR_KEYWORD:
+        return partial(predict, params=None)
+    return cast("Callable[[Any], Any]", predict)
 
 
 def _row_wise(pyfunc: PyFuncModel, conf: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from . import codec, protocol, refusal
 from .batch import Row, groups
 from .codec import Document, Scoring
 from .log import say_exception
-from .model import Model, frame_of
+from .model import Model
 from .refusal import Refusal
 
 
@@ -158,9 +158,7 @@ class Scorer:
         rows = [row for request in requests for row in request.rows]
         try:
             started = time.perf_counter()
-            assert self.model.plain is not None
-            frame = frame_of(self.model.plain, rows)
-            predictions = self.model.predict(Scoring(frame, None, bare=False))
+            predictions = self.model.predict_rows(rows)
             elapsed = time.perf_counter() - started
             if len(requests) == 1:
                 body = codec.answer_json(predictions, bare=False)

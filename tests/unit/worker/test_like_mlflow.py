@@ -338,18 +338,18 @@ def test_a_bad_request_fails_alone(pair: LoadPair) -> None:
 def test_forms_that_can_be_merged_are(pair: LoadPair) -> None:
     scorer = pair("iris").scorer
     predicted: list[int] = []
-    predict = scorer.model.predict
+    predict = scorer.model.predict_rows
 
-    def counted(scoring: Any) -> Any:
-        predicted.append(len(scoring.data))
-        return predict(scoring)
+    def counted(rows: Any) -> Any:
+        predicted.append(len(rows))
+        return predict(rows)
 
-    scorer.model.predict = counted  # type: ignore[method-assign]
+    scorer.model.predict_rows = counted  # type: ignore[method-assign]
     try:
         bodies = [split(IRIS, FLOWER), split(IRIS[::-1], FLOWER, FLOWER), records(flower())]
         answered = pair("iris").ours_merged([encodable(body) for body in bodies])
     finally:
-        del scorer.model.predict
+        del scorer.model.predict_rows
 
     assert [len(reply.body["predictions"]) for reply in answered] == [1, 2, 1]
     assert predicted == [4]
