@@ -26,7 +26,7 @@ def detailed(record: EndpointRecord, caller: Caller, look: Look) -> wire.Endpoin
     level = record.access.level_of(caller)
     config = pending = None
     if record.active is not None:
-        config = _config(record.active, lambda e: _active_state(record, look(e)))
+        config = _config(record.active, lambda e: _active_state(record, e, look(e)))
     if record.pending is not None:
         shown = _config(record.pending, lambda e: _pending_state(record, e, look(e)))
         pending = wire.PendingConfig(**dict(shown), start_time=record.pending.created_at)
@@ -154,13 +154,17 @@ def _config(
     )
 
 
-def _active_state(record: EndpointRecord, running: Running | None) -> wire.EntityState:
+def _active_state(
+    record: EndpointRecord, entity: EntityRecord, running: Running | None
+) -> wire.EntityState:
     if record.stopped:
         return wire.EntityState(
             deployment=wire.Deployment.ABORTED, deployment_state_message="Stopped."
         )
     if running is not None and running.live:
-        return wire.EntityState(deployment=wire.Deployment.READY, deployment_state_message="")
+        return wire.EntityState(
+            deployment=wire.Deployment.READY, deployment_state_message=_followed(entity)
+        )
     return wire.EntityState(
         deployment=wire.Deployment.RECOVERING,
         deployment_state_message=running.message
@@ -179,7 +183,7 @@ def _pending_state(
                 deployment=wire.Deployment.FAILED, deployment_state_message=reason
             )
         if record.active is not None and entity in record.active.entities:
-            return _active_state(record, running)
+            return _active_state(record, entity, running)
         return wire.EntityState(
             deployment=wire.Deployment.ABORTED,
             deployment_state_message="Another served entity of this config failed.",
@@ -190,3 +194,10 @@ def _pending_state(
         deployment=wire.Deployment.CREATING,
         deployment_state_message=running.message if running and running.message else "Starting.",
     )
+
+
+def _followed(entity: EntityRecord) -> str:
+    """Which version an alias means now: `entity_version` shows the alias, as it was asked for."""
+    if not entity.entity_version.startswith("@"):
+        return ""
+    return f"Serving version {entity.resolved_version}, which {entity.entity_version} names."

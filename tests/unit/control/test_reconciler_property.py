@@ -325,6 +325,11 @@ def test_an_alias_that_moves_is_rolled_out_once_and_a_bad_version_is_not_tried_a
         await asyncio.sleep(10)
         assert (await world.invoke("a")).version == "2"
         assert not await follow()
+        shown = await world.endpoints.get(ADMIN, "a")
+        assert shown.config is not None
+        (entity,) = shown.config.served_entities
+        assert entity.entity_version == "@champion"
+        assert "version 2" in entity.state.deployment_state_message
 
         world.registry.aliases["champion"] = "4"
         assert await follow()
