@@ -94,6 +94,7 @@ class Application:
         settings, stack = self.settings, self._stack
         self.home.make()
         stack.enter_context(self.home.locked())
+        stack.callback(self.home.tidy)
         store = SqlStore(sqlite_url(self.home.database))
         await store.open()
         stack.push_async_callback(store.close)

@@ -93,6 +93,12 @@ class Home:
         except OSError as error:
             raise HomeError(f"The home {self.path} cannot be made: {error}.") from error
 
+    def tidy(self) -> None:
+        """Remove the folder of sockets where it lies outside the home, unless it is in use."""
+        if self.run.parent != self.path:
+            with suppress(OSError):
+                self.run.rmdir()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the home for one server. Raises HomeInUse at once when another one does.

@@ -118,3 +118,18 @@ def test_a_private_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert file.read_text() == "new"
     assert mode(file) == 0o600
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_of_sockets_outside_the_home_is_removed_when_it_is_empty(tmp_path: Path) -> None:
+    home = Home(tmp_path / ("x" * 120))
+    home.make()
+    left = home.run / "registry.sock"
+    left.touch()
+
+    home.tidy()
+    assert left.exists()
+
+    left.unlink()
+    home.tidy()
+    assert not home.run.exists()
+    assert home.path.exists()
