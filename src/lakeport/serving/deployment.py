@@ -115,11 +115,6 @@ class Deployment:
     # --- replicas ---------------------------------------------------------------------------
 
     @property
-    def replicas(self) -> int:
-        """Replicas that can be reached now."""
-        return len(self._slots)
-
-    @property
     def waiting(self) -> int:
         """Calls in the queue."""
         return self._waiting_count

@@ -121,11 +121,6 @@ class Front:
             self._deployments.pop(deployment, None)
             known.close()
 
-    def load(self, deployment: str) -> tuple[int, int]:
-        """Requests that hold the deployment, and those of them that wait for a replica."""
-        known = self._deployments.get(deployment)
-        return (known.leases, known.waiting) if known else (0, 0)
-
     def _hung(self, deployment: str, replica: str) -> None:
         self.on_hung(deployment, replica)
 
