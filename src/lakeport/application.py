@@ -36,6 +36,7 @@ from lakeport.serving.deployment import QueueLimits
 from lakeport.serving.invoke import Front
 from lakeport.settings import Settings
 from lakeport.stores.base import Store, StoreError
+from lakeport.stores.records import ConfigUpdate
 from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
 from lakeport.telemetry import logs
@@ -239,6 +240,7 @@ def _only_name(models: list[str]) -> str | None:
 async def _serve_model(endpoints: Endpoints, reconciler: Reconciler, given: str) -> None:
     """Make the endpoint of `--model NAME=URI`, unless it is as asked already."""
     name, _, uri = given.partition("=")
+    asked_before = False
     try:
         source = parse_source(uri)
     except ValueError as problem:
@@ -254,15 +256,19 @@ async def _serve_model(endpoints: Endpoints, reconciler: Reconciler, given: str)
     else:
         record = reconciler.record(name)
         latest = (record.pending or record.active) if record and record.from_flag else None
-        if latest is not None and [(e.entity_name, e.entity_version) for e in latest.entities] == [
-            (source.name, source.version)
-        ]:
+        asked_before = latest is not None and [
+            (e.entity_name, e.entity_version) for e in latest.entities
+        ] == [(source.name, source.version)]
+        if asked_before and record and record.update is not ConfigUpdate.UPDATE_FAILED:
             return  # as it was: the registry need not even be asked
         wish = _plain_entity(name, source.name, source.version)
         path = None
     try:
         await endpoints.ensure(OPERATOR, wish=wish, name=name, path=path)
     except ApiError as problem:
+        if asked_before:  # it served as well as it could before: no reason to serve nothing
+            log.warning("--model %s is not tried again: %s", name, problem.message)
+            return
         raise CannotStart(f"--model {name}: {problem.message}") from problem
 
 

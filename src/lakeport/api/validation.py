@@ -21,6 +21,9 @@ MAX_BODY = 1024 * 1024
 #: Faults told of in one message.
 _SHOWN = 3
 
+#: What pydantic calls the same fault, in Python's words.
+_NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
+
 Location = Sequence[int | str]
 
 
@@ -88,7 +91,9 @@ def _sentence(fault: Mapping[str, Any], body: type[BaseModel] | None) -> str:
     if fault["type"] == "extra_forbidden":
         near = suggest(body, location)
         return f"{field}: unknown field" + (f"; did you mean '{near}'?" if near else "")
-    return f"{field}: {fault['msg']}"
+    if fault["type"] in _NO_OBJECT:
+        return f"{field}: Input should be a valid object"
+    return f"{field}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def path_of(location: Location) -> str:

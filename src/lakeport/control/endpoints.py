@@ -26,11 +26,17 @@ from lakeport.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from lakeport.models.base import ModelNotFound, ModelRegistry, RegistryUnavailable
+from lakeport.models.base import (
+    ModelNotFound,
+    ModelRegistry,
+    ModelVersion,
+    RegistryUnavailable,
+)
 from lakeport.runtimes.base import Runtime
 from lakeport.stores.base import StaleRecord, Store, StoreError
 from lakeport.stores.records import (
     ConfigRecord,
+    ConfigUpdate,
     EndpointRecord,
     EntityRecord,
     EventRecord,
@@ -39,6 +45,9 @@ from lakeport.stores.records import (
 from lakeport.telemetry.metrics import EntityLoad, Metrics
 from lakeport.wire import endpoints as wire
 from lakeport.wire import permissions as acl
+
+#: Events that one look into the store may bring.
+EVENTS_READ = 1000
 
 
 class Endpoints:
@@ -110,12 +119,19 @@ class Endpoints:
             raise InvalidState(
                 f"The serving endpoint '{name}' is not ready; its schema can be had once it is."
             )
-        interfaces = []
+        interfaces, unknown = [], False
         for entity in record.active.entities:
             group = self._reconciler.replica_set(record, entity)
             interface = self._runtime.signature(group.spec) if group else None
-            if interface is not None and interface.inputs is not None:
+            if interface is None:  # after a restart, until its model is looked at again
+                unknown = True
+            elif interface.inputs is not None:
                 interfaces.append((entity.name, interface))
+        if not interfaces and unknown:
+            raise Unavailable(
+                f"The serving endpoint '{name}' is starting again; its schema can be had in a "
+                "moment."
+            )
         if not interfaces:
             raise NotFound(
                 f"No served entity of '{name}' was logged with a signature, so there is no schema "
@@ -128,12 +144,27 @@ class Endpoints:
     ) -> Sequence[EventRecord]:
         if name is not None:
             permissions.require(self._find(name), caller, Level.CAN_VIEW, "see its events")
-        found = await self._store.events(name, after=after, limit=limit)
-        if name is not None or caller.admin:
-            return [*found]
-        seen = {n: self._reconciler.record(n) for n in {event.endpoint for event in found}}
-        visible = {n for n, r in seen.items() if r and r.access.allows(caller, Level.CAN_VIEW)}
-        return [event for event in found if event.endpoint in visible]
+        if caller.admin:
+            return [*await self._store.events(name, after=after, limit=limit)]
+
+        def visible(event: EventRecord) -> bool:
+            record = self._reconciler.record(event.endpoint)
+            # Not those of an earlier endpoint of that name.
+            return (
+                record is not None
+                and event.at >= record.created_at
+                and record.access.allows(caller, Level.CAN_VIEW)
+            )
+
+        # Read on past what this caller may not see: an empty page means that there is no more.
+        seen: builtins.list[EventRecord] = []
+        while len(seen) < limit:
+            found = await self._store.events(name, after=after, limit=EVENTS_READ)
+            seen += filter(visible, found)
+            if len(found) < EVENTS_READ:
+                break
+            after = found[-1].id
+        return seen[:limit]
 
     # --- changing ---------------------------------------------------------------------------
 
@@ -161,7 +192,7 @@ class Endpoints:
             access=AccessList(users={caller.name: Level.CAN_MANAGE}),
         )
         if wish is not None:
-            entities = await self._resolved(wish, "config.")
+            entities = await self._resolved(wish, "config.", None)
             record = updates.begin(record, entities, wish.routes, now=now, actor=caller.name)
         return self._shown(await self._create(record, caller.name), caller)
 
@@ -174,13 +205,13 @@ class Endpoints:
         wish = validation.config(request, max_entities=self._max_entities)
         # Refuse at once what the move would refuse, before asking the registry.
         updates.begin(record, (), (), now=0, actor="")
-        entities = await self._resolved(wish)
-        return await self._update(caller, name, entities, wish.routes)
+        entities = await self._resolved(wish, "", record.active)
+        return await self._update(caller, record, entities, wish.routes)
 
     async def patch_tags(
         self, caller: Caller, name: str, request: wire.PatchTags
     ) -> wire.EndpointTags:
-        self._managed(caller, name, "change its tags")
+        found = self._managed(caller, name, "change its tags")
         added = validation.tags(request.add_tags or [], "add_tags")
 
         def change(record: EndpointRecord) -> EndpointRecord:
@@ -195,15 +226,17 @@ class Endpoints:
                 )
             return replace(record, tags=tags, updated_at=self._now_ms())
 
-        return wire.EndpointTags(tags=views.tags(await self._move(name, change)))
+        return wire.EndpointTags(tags=views.tags(await self._move(caller, found, change)))
 
     async def update_notifications(
         self, caller: Caller, name: str, request: wire.PatchNotifications
     ) -> wire.EndpointDetailed:
-        self._managed(caller, name, "change its notifications")
+        found = self._managed(caller, name, "change its notifications")
         notifications = _notifications(request.email_notifications)
         record = await self._move(
-            name, lambda r: replace(r, notifications=notifications, updated_at=self._now_ms())
+            caller,
+            found,
+            lambda r: replace(r, notifications=notifications, updated_at=self._now_ms()),
         )
         return self._shown(record, caller)
 
@@ -219,18 +252,20 @@ class Endpoints:
         self._metrics.forget(name)
 
     async def stop(self, caller: Caller, name: str) -> wire.EndpointDetailed:
-        self._managed(caller, name, "stop it")
+        found = self._managed(caller, name, "stop it")
         record = await self._move(
-            name,
+            caller,
+            found,
             lambda r: updates.stop(r, now=self._now_ms()),
             EventRecord(self._now_ms(), name, "stopped", "Stopped.", actor=caller.name),
         )
         return self._shown(record, caller)
 
     async def start(self, caller: Caller, name: str) -> wire.EndpointDetailed:
-        self._managed(caller, name, "start it")
+        found = self._managed(caller, name, "start it")
         record = await self._move(
-            name,
+            caller,
+            found,
             lambda r: updates.start(r, now=self._now_ms(), actor=caller.name),
             EventRecord(self._now_ms(), name, "started", "Started.", actor=caller.name),
         )
@@ -268,7 +303,8 @@ class Endpoints:
         permissions.require(record, caller, Level.CAN_MANAGE, "change its permissions")
         access = permissions.parse(request.access_control_list or [])
         record = await self._move(
-            record.name,
+            caller,
+            record,
             lambda r: replace(r, access=combine(r.access, access)),
             EventRecord(
                 self._now_ms(),
@@ -287,13 +323,14 @@ class Endpoints:
     ) -> None:
         """An endpoint that its operator asked for at start: made, updated, or left as it is.
 
-        Raises ApiError when the name belongs to an endpoint made through the API, or the model
-        is not to be had.
+        What it was doing is given up for what is asked now: nobody can reach the server yet to
+        start the endpoint first, or to wait. A config that failed is tried again. Raises ApiError
+        when the name belongs to an endpoint made through the API, or the model is not to be had.
         """
         validation.endpoint_name(name)
         config = WishedConfig((wish,), (RouteRecord(wish.name, 100),))
         if path is None:
-            entities = await self._resolved(config)
+            entities = await self._resolved(config, "", None)
         else:
             entities = (_entity(wish, "1", "path", path),)
         record = self._reconciler.record(name)
@@ -315,13 +352,19 @@ class Endpoints:
             return
         if not record.from_flag:
             raise Conflict(
-                f"--model {name}=...: the serving endpoint '{name}' exists already and was not "
-                "made by this flag. Choose another name, or delete that endpoint."
+                f"the serving endpoint '{name}' exists already and was not made by this flag. "
+                "Choose another name, or delete that endpoint."
             )
         latest = record.pending or record.active
-        if latest is not None and _same_models(latest, entities):
+        failed = record.update is ConfigUpdate.UPDATE_FAILED
+        if latest is not None and not failed and _same_models(latest, entities):
             return
-        await self._update(caller, name, entities, config.routes)
+        await self._move(
+            caller,
+            record,
+            lambda r: updates.supersede(r, entities, config.routes, now=now, actor=caller.name),
+            EventRecord(now, name, "update_started", "Config update started.", actor=caller.name),
+        )
 
     async def follow(self, record: EndpointRecord) -> bool:
         """Roll out what the aliases of an endpoint mean now; False when there is nothing to do.
@@ -332,26 +375,37 @@ class Endpoints:
         config = record.active or record.pending
         if config is None or self._registry is None:
             return False
-        tried = {e.name: e.model_key for e in record.pending.entities} if record.pending else {}
+        failed = record.pending.entities if record.pending else ()
+        tried = {(e.name, e.entity_name, e.entity_version): e for e in failed}
         moved: builtins.list[str] = []
         entities: builtins.list[EntityRecord] = []
         for entity in config.entities:
             followed = entity
             if entity.entity_version.startswith("@"):
                 found = await self._registry.resolve(entity.entity_name, entity.entity_version)
-                if found.key not in (entity.model_key, tried.get(entity.name)):
+                # Back to what serves is a move too, and ends the failure of what was tried since.
+                last = tried.get((entity.name, entity.entity_name, entity.entity_version), entity)
+                if found.key != last.model_key:
                     moved.append(
                         f"{entity.entity_name}{entity.entity_version} is version {found.version} "
-                        f"now (was {entity.resolved_version})"
+                        f"now (was {last.resolved_version})"
                     )
                     followed = replace(entity, resolved_version=found.version, model_key=found.key)
             entities.append(followed)
         if not moved:
             return False
         now = self._now_ms()
+
+        def change(current: EndpointRecord) -> EndpointRecord:
+            if (current.active, current.pending) != (record.active, record.pending):
+                # What was looked at is not what serves now, and must not come back.
+                raise Conflict(f"The config of '{record.name}' was changed meanwhile.")
+            return updates.begin(current, tuple(entities), config.routes, now=now, actor="system")
+
         await self._move(
-            record.name,
-            lambda r: updates.begin(r, tuple(entities), config.routes, now=now, actor="system"),
+            None,
+            record,
+            change,
             EventRecord(now, record.name, "alias_moved", "; ".join(moved) + "."),
         )
         return True
@@ -385,23 +439,43 @@ class Endpoints:
     async def _update(
         self,
         caller: Caller,
-        name: str,
+        found: EndpointRecord,
         entities: tuple[EntityRecord, ...],
         routes: tuple[RouteRecord, ...],
     ) -> wire.EndpointDetailed:
         now = self._now_ms()
         record = await self._move(
-            name,
+            caller,
+            found,
             lambda r: updates.begin(r, entities, routes, now=now, actor=caller.name),
-            EventRecord(now, name, "update_started", "Config update started.", actor=caller.name),
+            EventRecord(
+                now, found.name, "update_started", "Config update started.", actor=caller.name
+            ),
         )
         return self._shown(record, caller)
 
     async def _move(
-        self, name: str, change: Callable[[EndpointRecord], EndpointRecord], *events: EventRecord
+        self,
+        caller: Caller | None,
+        found: EndpointRecord,
+        change: Callable[[EndpointRecord], EndpointRecord],
+        *events: EventRecord,
     ) -> EndpointRecord:
+        """Change the endpoint that was found, and not another that has its name by now.
+
+        The caller must hold CAN_MANAGE still; None is the server itself.
+        """
+        name = found.name
+
+        def checked(record: EndpointRecord) -> EndpointRecord:
+            if record.id != found.id:
+                raise _unknown(name)
+            if caller is not None:
+                permissions.require(record, caller, Level.CAN_MANAGE, "change it")
+            return change(record)
+
         try:
-            record = await self._reconciler.move(name, change, *events)
+            record = await self._reconciler.move(name, checked, *events)
         except StaleRecord as problem:
             raise Conflict(
                 f"The serving endpoint '{name}' was changed meanwhile. Try again."
@@ -412,23 +486,39 @@ class Endpoints:
             raise _unknown(name)
         return record
 
-    async def _resolved(self, wish: WishedConfig, at: str = "") -> tuple[EntityRecord, ...]:
-        """Look every model version up. Raises NotFound naming the one that does not exist."""
+    async def _resolved(
+        self, wish: WishedConfig, at: str, active: ConfigRecord | None
+    ) -> tuple[EntityRecord, ...]:
+        """Look every model version up. Raises NotFound naming the one that does not exist.
+
+        Without a registry, or while it cannot be reached, what `active` serves is known all the
+        same: traffic can be shifted and sizes changed.
+        """
+        found = []
+        for entity in wish.entities:
+            try:
+                version = await self._resolve(entity, at)
+            except (InvalidParameter, Unavailable):
+                known = _same_version(active, entity)
+                if known is None:
+                    raise
+                version = known
+            found.append(_entity(entity, version.version, version.key, None))
+        return tuple(found)
+
+    async def _resolve(self, entity: WishedEntity, at: str) -> ModelVersion:
         if self._registry is None:
             raise InvalidParameter(
                 f"{at}served_entities: this server has no model registry (LAKEPORT_REGISTRY=off), "
-                "so it can serve only the models that it was started with."
+                "so it can serve only the models that it serves already."
             )
-        found = []
-        for position, entity in enumerate(wish.entities):
-            try:
-                version = await self._registry.resolve(entity.entity_name, entity.entity_version)
-            except ModelNotFound as problem:
-                raise NotFound(f"{at}served_entities[{position}]: {problem}") from problem
-            except RegistryUnavailable as problem:
-                raise Unavailable(str(problem), retry_after=5) from problem
-            found.append(_entity(entity, version.version, version.key, None))
-        return tuple(found)
+        try:
+            return await self._registry.resolve(entity.entity_name, entity.entity_version)
+        except ModelNotFound as problem:
+            where = f"{entity.at}: " if entity.at else ""
+            raise NotFound(f"{where}{problem}") from problem
+        except RegistryUnavailable as problem:
+            raise Unavailable(str(problem), retry_after=5) from problem
 
     def _look(self, record: EndpointRecord) -> views.Look:
         def look(entity: EntityRecord) -> views.Running | None:
@@ -503,6 +593,14 @@ def _entity(wish: WishedEntity, version: str, key: str, path: str | None) -> Ent
         scale_to_zero=wish.scale_to_zero,
         environment=wish.environment,
     )
+
+
+def _same_version(active: ConfigRecord | None, wish: WishedEntity) -> ModelVersion | None:
+    for entity in active.entities if active else ():
+        asked = (entity.entity_name, entity.entity_version)
+        if entity.path is None and asked == (wish.entity_name, wish.entity_version):
+            return ModelVersion(entity.entity_name, entity.resolved_version, entity.model_key)
+    return None
 
 
 def _same_models(config: ConfigRecord, entities: tuple[EntityRecord, ...]) -> bool:

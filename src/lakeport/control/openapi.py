@@ -77,6 +77,9 @@ def _request(interface: ModelInterface) -> dict[str, Any]:
             else _tensor(inputs[0])
         )
         return {"oneOf": [form("inputs", tensor), form("instances", {"type": "array"})]}
+    if len(inputs) == 1 and "name" not in inputs[0]:
+        # A frame's columns have names; a model with type hints takes nothing but `inputs`.
+        return {"oneOf": [form("inputs", {"type": "array", "items": _column(inputs[0])})]}
     names = [str(column.get("name", position)) for position, column in enumerate(inputs)]
     required = [
         name

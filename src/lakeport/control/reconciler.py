@@ -188,14 +188,16 @@ class Reconciler:
     async def _look(self, kept: _Kept) -> bool:
         """One look and what follows from it; False when there is more to do at once."""
         observed: dict[str, Observed] = {id: group.observed for id, group in kept.sets.items()}
+        pending = kept.record.pending
         step = rollout.decide(kept.record, observed)
         for entity in step.start:
             self._start(kept, entity)
         if step.promote or step.failures:
             async with kept.lock:
-                # A stop or an update cannot have come between: while IN_PROGRESS both are refused.
                 if kept.deleted:
                     return True
+                if kept.record.pending != pending:  # another took its place while we waited
+                    return False
                 name, now = kept.record.name, self._now_ms()
                 if step.failures:
                     reasons = "; ".join(f"{entity}: {why}" for entity, why in step.failures.items())
@@ -205,7 +207,6 @@ class Reconciler:
                         EventRecord(now, name, "update_failed", reasons),
                     )
                 else:
-                    pending = kept.record.pending
                     version = pending.version if pending else 0
                     await self._save(
                         kept,

@@ -52,6 +52,21 @@ def begin(
     )
 
 
+def supersede(
+    record: EndpointRecord,
+    entities: tuple[EntityRecord, ...],
+    routes: tuple[RouteRecord, ...],
+    *,
+    now: int,
+    actor: str,
+) -> EndpointRecord:
+    """Wish for a new config in place of whatever is under way. A stopped endpoint starts with it,
+    as `start` would have it do with its last one."""
+    idle = replace(record, update=ConfigUpdate.NOT_UPDATING, stopped=False)
+    begun = begin(idle, entities, routes, now=now, actor=actor)
+    return replace(begun, stopped=record.stopped)
+
+
 def _carried(
     active: ConfigRecord | None, entity: EntityRecord, version: int, now: int, actor: str
 ) -> EntityRecord:

@@ -55,6 +55,8 @@ class WishedEntity:
     max_concurrency: int | None
     scale_to_zero: bool
     environment: Mapping[str, str]
+    #: Where it stands in the request, for messages: "config.served_entities[0]".
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,13 @@ def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
     name_field, version_field = (
         ("model_name", "model_version") if older else ("entity_name", "entity_version")
     )
+    for newer, older_field in (("entity_name", "model_name"), ("entity_version", "model_version")):
+        one, other = getattr(given, newer), getattr(given, older_field)
+        if one and other and one != other:
+            raise InvalidParameter(
+                f"{at}{older_field}: {_shown(other)} differs from {newer} {_shown(one)}; they name "
+                "the same thing."
+            )
     model = given.entity_name or given.model_name
     version = given.entity_version or given.model_version
     if not model:
@@ -202,13 +211,16 @@ def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
         max_concurrency=high,
         scale_to_zero=bool(given.scale_to_zero_enabled),
         environment=_environment(given.environment_vars or {}, f"{at}environment_vars"),
+        at=at.removesuffix("."),
     )
 
 
 def _default_name(model: str, version: str) -> str:
     """The model's last name part with its version, as Databricks names served entities."""
-    base = f"{model.rpartition('.')[2]}-{version.lstrip('@')}"
-    return re.sub(r"[^A-Za-z0-9_-]", "-", base).lstrip("-_")[:63]
+    last = re.sub(r"[^A-Za-z0-9_-]", "-", model.rpartition(".")[2]).lstrip("-_")
+    which = re.sub(r"[^A-Za-z0-9_-]", "-", version.lstrip("@"))
+    # A long name is cut before the version, which tells two entities of one model apart.
+    return f"{last[: max(0, 62 - len(which))]}-{which}".lstrip("-_")[:63]
 
 
 def _size(given: ServedEntityInput, at: str) -> tuple[str | None, int | None, int | None]:

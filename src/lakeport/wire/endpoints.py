@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lakeport.wire.numbers import Whole
+
 
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False)
@@ -31,7 +33,7 @@ class Tag(_In):
 class Route(_In):
     served_model_name: str | None = None
     served_entity_name: str | None = None
-    traffic_percentage: int = Field(ge=0, le=100)
+    traffic_percentage: Whole = Field(ge=0, le=100)
 
 
 class TrafficConfig(_In):
@@ -49,17 +51,17 @@ class ServedEntityInput(_In):
     workload_type: str | None = None
     workload_size: str | None = None
     scale_to_zero_enabled: bool | None = None
-    min_provisioned_concurrency: int | None = None
-    max_provisioned_concurrency: int | None = None
+    min_provisioned_concurrency: Whole | None = None
+    max_provisioned_concurrency: Whole | None = None
     environment_vars: dict[str, str] | None = None
     burst_scaling_enabled: bool | None = None
     # Known to Databricks, refused here by name
     external_model: dict[str, Any] | None = None
     foundation_model: dict[str, Any] | None = None
     instance_profile_arn: str | None = None
-    min_provisioned_throughput: int | None = None
-    max_provisioned_throughput: int | None = None
-    provisioned_model_units: int | None = None
+    min_provisioned_throughput: Whole | None = None
+    max_provisioned_throughput: Whole | None = None
+    provisioned_model_units: Whole | None = None
 
 
 class CoreConfigInput(_In):

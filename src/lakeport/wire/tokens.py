@@ -2,13 +2,15 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lakeport.wire.numbers import Whole
+
 
 class CreateToken(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     comment: str | None = Field(None, max_length=1024)
     #: Seconds; None: the token never expires.
-    lifetime_seconds: int | None = Field(None, ge=1, le=100 * 365 * 24 * 3600)
+    lifetime_seconds: Whole | None = Field(None, ge=1, le=100 * 365 * 24 * 3600)
     #: Known to Databricks, refused here by name.
     scopes: list[str] | None = None
 

@@ -42,6 +42,14 @@ def test_the_older_field_names_mean_the_same() -> None:
     assert older.entities[0].scale_to_zero is True
 
 
+def test_a_default_name_keeps_the_version_however_long_the_models_is() -> None:
+    names = [entity(entity_name="m" * 80, entity_version=version).name for version in ("1", "12")]
+
+    assert names == [f"{'m' * 61}-1", f"{'m' * 60}-12"]
+    assert entity(entity_version="@" + "a" * 80).name == "a" * 63
+    assert entity(entity_name="...", entity_version="1").name == "1"
+
+
 def test_entities_and_routes_come_sorted() -> None:
     wish = config(
         served_entities=TWO[::-1],
@@ -183,6 +191,16 @@ def test_entities_and_routes_come_sorted() -> None:
             {"served_entities": [ONE], "auto_capture_config": {"catalog_name": "c"}},
             "NOT_IMPLEMENTED",
             ["auto_capture_config"],
+        ),
+        (
+            {"served_entities": [ONE | {"model_name": "other"}]},
+            "INVALID_PARAMETER_VALUE",
+            ["[0].model_name", "'other'", "entity_name"],
+        ),
+        (
+            {"served_entities": [ONE | {"model_version": "4"}]},
+            "INVALID_PARAMETER_VALUE",
+            ["[0].model_version", "'4'", "entity_version"],
         ),
     ],
 )
