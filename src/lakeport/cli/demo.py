@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.panel import Panel
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def run(*, keep: bool = False, console: Console | None = None) -> int:
     began = time.monotonic()
     try:
         with (
+            _ended_in_order(),
             tempfile.TemporaryDirectory(prefix="lakeport-demo-") as folder,
             _served(Path(folder), console) as workspace,
         ):
@@ -94,8 +96,13 @@ def run(*, keep: bool = False, console: Console | None = None) -> int:
             console.print(f"\n[bold green]Done in {time.monotonic() - began:.0f} seconds.[/]")
             if keep:
                 _stay(workspace, console)
+            else:
+                console.print(
+                    "[dim]`lakeport demo --keep` leaves the server up for you to try; "
+                    "docs/quick-start.md goes on from here.[/]"
+                )
     except DemoFailed as failure:
-        console.print(f"[bold red]The demo failed:[/] {failure}")
+        console.print(f"[bold red]The demo failed:[/] {escape(str(failure))}")
         return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -129,6 +136,20 @@ def _play(workspace: Workspace, console: Console) -> None:
 
 
 # --- the server ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: its server must not outlive it."""
+    # One that is ignored stays so: `nohup` means it.
+    ours = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -209,7 +230,7 @@ def _train_and_register(workspace: Workspace) -> tuple[Wines, list[float]]:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise DemoFailed(f"{error}. Try: pip install 'lakeport\\[demo]'") from error
+        raise DemoFailed(f"{error}. Try: pip install 'lakeport[demo]'") from error
 
     warnings.filterwarnings("ignore")  # mlflow's hints to authors of models
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -249,7 +270,7 @@ def _client(workspace: Workspace) -> "WorkspaceClient":
     try:
         from databricks.sdk import WorkspaceClient
     except ImportError as error:
-        raise DemoFailed(f"{error}. Try: pip install 'lakeport\\[demo]'") from error
+        raise DemoFailed(f"{error}. Try: pip install 'lakeport[demo]'") from error
 
     return WorkspaceClient(host=workspace.address, token=workspace.token, auth_type="pat")
 
@@ -430,8 +451,15 @@ def _stay(workspace: Workspace, console: Console) -> None:
         "MLFLOW_TRACKING_URI": workspace.address,
         "MLFLOW_TRACKING_TOKEN": workspace.token,
     }
-    lines = "\n".join(f"export {name}={value}" for name, value in exports.items())
-    console.print(Panel(lines, title="In another terminal", expand=False))
+    # Plain lines, neither framed nor folded: they are there to be copied.
+    console.print("\nIn another terminal:\n")
+    for name, value in exports.items():
+        print(f"export {name}={value}")
+    print(
+        f'curl -H "Authorization: Bearer $DATABRICKS_TOKEN" '
+        f"$DATABRICKS_HOST/api/2.0/serving-endpoints/{ENDPOINT}\n",
+        flush=True,
+    )
     console.print("The server runs until you press Ctrl-C; then its home is removed.")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()

@@ -38,7 +38,8 @@ class LazyGroup(click.Group):
             if error.name and error.name.startswith("lakeport"):
                 raise
             raise click.ClickException(
-                f"`lakeport {cmd_name}` needs {error.name}: pip install 'lakeport[server]'"
+                f"`lakeport {cmd_name}` needs {error.name}, which the extra `server` brings: "
+                "pip install 'lakeport[server]', or '.[server]' in the source folder."
             ) from error
         command = getattr(module, entry.name)
         assert isinstance(command, click.Command)

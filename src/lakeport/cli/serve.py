@@ -1,16 +1,21 @@
 """`lakeport serve`."""
 
+import difflib
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from lakeport.cli.options import config_option, setting_options
 from lakeport.home import HomeError
-from lakeport.settings import Settings, SettingsError
+from lakeport.settings import ENV_PREFIX, Settings, SettingsError, env_name
 
 
 def run_server(config: Path | None, **flags: str | tuple[str, ...] | None) -> None:
+    for warning in misspelt(os.environ):
+        click.echo(f"lakeport: {warning}", err=True)
     try:
         # An option that may be repeated and was not given is an empty tuple.
         settings = Settings.load({n: v if v != () else None for n, v in flags.items()}, config)
@@ -25,6 +30,25 @@ def run_server(config: Path | None, **flags: str | tuple[str, ...] | None) -> No
         sys.exit(run(settings))
     except HomeError as error:
         raise click.ClickException(str(error)) from error
+
+
+def misspelt(variables: Iterable[str]) -> list[str]:
+    """A warning for each variable of the environment that is nearly a setting's.
+
+    Others that begin with LAKEPORT_ may be somebody else's: Kubernetes makes some after a service.
+    """
+    known = {env_name(name).removeprefix(ENV_PREFIX) for name in Settings.model_fields}
+    warnings = []
+    for variable in sorted(variables):
+        name = variable.removeprefix(ENV_PREFIX)
+        if name == variable or name in known:
+            continue
+        if close := difflib.get_close_matches(name.upper(), known, n=1):
+            warnings.append(
+                f"{variable} is ignored: there is no such setting; did you mean "
+                f"{ENV_PREFIX}{close[0]}?"
+            )
+    return warnings
 
 
 serve = click.Command(

@@ -65,3 +65,15 @@ def test_serve_has_a_flag_for_each_setting() -> None:
         assert f"{flag_name(name)} " in said
         assert env_name(name) in said
         assert setting_default(field) in said
+
+
+def test_a_missing_library_is_told_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(COMMANDS, "serve", COMMANDS["serve"]._replace(module="pydantic_is_missing"))
+
+    result = run("serve")
+
+    assert result.exit_code == 1
+    assert "needs pydantic_is_missing" in result.stderr
+    assert "'lakeport[server]'" in result.stderr

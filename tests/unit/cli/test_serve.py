@@ -85,3 +85,25 @@ def test_a_home_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
 
     assert result.exit_code == 1
     assert result.stderr == "Error: Another Lakeport server (pid 1) uses it.\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("LAKEPORT_PROT", "LAKEPORT_PORT"),
+        ("LAKEPORT_TOKEN", "LAKEPORT_ADMIN_TOKEN"),
+        ("LAKEPORT_port", "LAKEPORT_PORT"),
+        ("LAKEPORT_PORT", None),
+        ("LAKEPORT_SERVICE_HOST", None),
+        ("LAKEPORT_PORT_8080_TCP_ADDR", None),
+        ("PROT", None),
+    ],
+)
+def test_a_misspelt_variable_is_told(
+    variable: str, meant: str | None, served: list[Settings], tmp_path: Path
+) -> None:
+    result = run("--home", str(tmp_path), **{variable: "8099"})
+
+    told = f"lakeport: {variable} is ignored: there is no such setting; did you mean {meant}?\n"
+    assert result.stderr == (told if meant else "")
+    assert len(served) == 1
