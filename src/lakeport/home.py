@@ -91,7 +91,10 @@ class Home:
             for folder in (self.artifacts, self.models, self.envs, self.logs, self.run):
                 _make_private(folder)
         except OSError as error:
-            raise HomeError(f"The home {self.path} cannot be made: {error}.") from error
+            raise HomeError(
+                f"The home {self.path} cannot be made: {error.strerror}. Choose another folder "
+                "with --home."
+            ) from error
 
     def tidy(self) -> None:
         """Remove the folder of sockets where it lies outside the home, unless it is in use."""
@@ -108,7 +111,10 @@ class Home:
         try:
             file = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise HomeError(f"The home {self.path} cannot be locked: {error}.") from error
+            raise HomeError(
+                f"The home {self.path} cannot be locked: {error.strerror}. Choose another folder "
+                "with --home."
+            ) from error
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -62,7 +62,10 @@ def _named_models(values: list[str]) -> list[str]:
     for value in values:
         name, _, uri = value.partition("=")
         if not name.strip() or not uri.strip():
-            raise ValueError(f"NAME=URI is needed, and {value!r} is not of that form")
+            raise ValueError(
+                f"{value!r} is not of the form NAME=URI; expected something like "
+                "iris=models:/iris/1"
+            )
         if name in names:
             raise ValueError(f"{name!r} is named twice")
         names.add(name)
@@ -75,6 +78,17 @@ def _strong(token: SecretStr | None) -> SecretStr | None:
         if len(characters) < 16 or not all("!" <= char <= "~" for char in characters):
             raise ValueError("16 or more printable ASCII characters without spaces are needed")
     return token
+
+
+def _http(uri: str | None) -> str | None:
+    if uri is not None and not uri.startswith(("http://", "https://")):
+        raise ValueError("an address that begins with http:// or https:// is needed")
+    if uri is not None and ("?" in uri or "#" in uri or "@" in uri.split("/")[2]):
+        raise ValueError(
+            "an address alone is needed; credentials go to MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return uri
 
 
 def is_loopback(host: str) -> bool:
@@ -132,7 +146,7 @@ class Settings(BaseModel):
         "lazy",
         description="When the embedded MLflow server starts: at its first use, at once, never.",
     )
-    mlflow_tracking_uri: str | None = Field(
+    mlflow_tracking_uri: Annotated[str | None, AfterValidator(_http)] = Field(
         None,
         min_length=1,
         repr=False,  # it may hold a password
@@ -311,7 +325,10 @@ def _explained(error: ValidationError, sources: Mapping[str, str]) -> list[str]:
 
 
 def _shown(name: str, value: object) -> str:
-    if name not in Settings.model_fields or is_secret(name):
+    # The parts of a list are named by what is wrong with them; an address may hold a password.
+    if name not in Settings.model_fields or is_secret(name) or isinstance(value, list | tuple):
+        return ""
+    if name == "mlflow_tracking_uri":
         return ""
     text = str(value)
     return f"{text if len(text) <= 100 else text[:100] + '...'!r} is not valid: "

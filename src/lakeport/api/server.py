@@ -13,6 +13,10 @@ from starlette.types import ASGIApp
 from lakeport.api.door import Door, DoorConfig, Limits
 
 
+class CannotListen(OSError):
+    """The address cannot be had; the message says why and what to do, for people."""
+
+
 class Server(uvicorn.Server):
     """`await serve()` runs it until `should_exit` is set; `started` says that it listens.
 
@@ -73,7 +77,7 @@ def make_server(
     """A server for `app` on `sockets`, or on `host` and `port` (0: a free one), bound already.
 
     `grace` is the time in seconds that running requests have to finish once `should_exit` is set.
-    Raises OSError when the address cannot be had.
+    Raises CannotListen when the address cannot be had.
     """
     config = DoorConfig(
         app,
@@ -95,11 +99,16 @@ def make_server(
 def bind(host: str, port: int) -> list[socket.socket]:
     """Listening sockets on every address that `host` names, all on one port.
 
-    Raises OSError when the port is taken on one of them, or none can be had.
+    Raises CannotListen when the port is taken on one of them, or none can be had.
     """
     sockets: list[socket.socket] = []
     missing: OSError | None = None
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotListen(
+            f"{host} is no address of this machine ({error.strerror}); choose another with --host."
+        ) from error
     for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
@@ -108,11 +117,24 @@ def bind(host: str, port: int) -> list[socket.socket]:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 for opened in sockets:
                     opened.close()
-                raise
+                raise CannotListen(_why_not(host, chosen, error)) from error
             # `localhost` may name an IPv6 address on a machine that has none.
             missing = error
         else:
             sockets.append(listener)
     if not sockets:
-        raise missing or OSError(f"{host} names no address")
+        raise CannotListen(
+            f"{host} is no address of this machine; choose another with --host."
+        ) from missing
     return sockets
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    where = f"Port {port} of {host}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where} is in use: stop what holds it, or choose another with --port."
+        case errno.EACCES:
+            return f"{where} needs rights that this user lacks: choose one above 1023 with --port."
+        case _:
+            return f"{where} cannot be listened on: {error.strerror}."

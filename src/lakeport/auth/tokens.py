@@ -47,7 +47,9 @@ MISSING = (
 NOT_BEARER = (
     "The Authorization header must be 'Bearer <token>', or 'Basic' with a token as the password."
 )
-UNKNOWN = "The token is unknown, was deleted, or has expired."
+UNKNOWN = (
+    "The token is unknown, was deleted, or has expired. `lakeport token` on the server makes one."
+)
 
 _log = logging.getLogger(__name__)
 

@@ -452,6 +452,8 @@ class Endpoints:
                 now, found.name, "update_started", "Config update started.", actor=caller.name
             ),
         )
+        configs = [config for config in (record.active, record.pending) if config is not None]
+        self._metrics.keep(record.name, {e.name for config in configs for e in config.entities})
         return self._shown(record, caller)
 
     async def _move(

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds before a look that failed, since the store refused a move, say, is taken again.
 RETRY = 1.0
+#: Kinds of events that somebody should look at.
+TROUBLE = frozenset(("start_failed", "replica_ended", "replica_hung"))
 
 
 class FrontPort(Protocol):
@@ -272,7 +274,8 @@ class Reconciler:
         name = kept.record.name
         group = kept.sets.get(deployment)
         entity = group.spec.entity if group else None
-        log.info("%s/%s: %s: %s", name, entity, kind, message)
+        level = logging.WARNING if kind in TROUBLE else logging.INFO
+        log.log(level, "%s/%s: %s: %s", name, entity, kind, message)
         self._note(EventRecord(self._now_ms(), name, kind, message, entity=entity))
 
     def hung(self, deployment: str, replica: str) -> None:

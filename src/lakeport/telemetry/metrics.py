@@ -9,7 +9,7 @@ the text.
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Metric
@@ -128,6 +128,11 @@ class Metrics:
     def forget(self, endpoint: str) -> None:
         """The endpoint is deleted."""
         for key in [key for key in self._entities if key[0] == endpoint]:
+            del self._entities[key]
+
+    def keep(self, endpoint: str, entities: Collection[str]) -> None:
+        """The endpoint has these served entities now; what was counted of others goes."""
+        for key in [k for k in self._entities if k[0] == endpoint and k[1] not in entities]:
             del self._entities[key]
 
     def of(self, endpoint: str | None = None) -> list[EntityMetrics]:
