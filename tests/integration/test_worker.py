@@ -277,6 +277,38 @@ async def test_streams_that_end_early_free_their_threads(streams: WorkerProcess)
     link.close()
 
 
+async def test_a_stream_that_goes_on_when_told_to_end_frees_its_thread(
+    streams: WorkerProcess,
+) -> None:
+    link = await streams.connect()
+    stubborn = {"messages": [], "count": 10**9, "stubborn": True, "stream": True}
+
+    for _ in range(3):  # of two threads
+        stream = await stream_of(link, stubborn)
+        stream.close()
+
+    answer = await ask(link, {"messages": [], "count": 1})
+    assert answer.status == 200
+    link.close()
+
+
+async def test_a_model_that_raises_what_ends_generators_fails_its_own_stream(
+    streams: WorkerProcess,
+) -> None:
+    link = await streams.connect()
+    leaving = {"messages": [], "count": 3, "leave": True, "stream": True}
+
+    for _ in range(3):  # of two threads
+        answer = await ask(link, leaving | {"fail": 0})
+        assert answer.status == 400
+        stream = await stream_of(link, leaving | {"fail": 1})
+        with pytest.raises(StreamFailed):
+            [event async for event in stream]
+
+    assert (await ask(link, {"messages": [], "count": 1})).status == 200
+    link.close()
+
+
 async def test_a_stream_that_fails_before_its_first_chunk_is_an_answer(
     streams: WorkerProcess,
 ) -> None:

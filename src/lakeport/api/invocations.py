@@ -26,6 +26,8 @@ logger = logging.getLogger("lakeport.api")
 
 PREFIX = "/serving-endpoints/"
 
+#: Bytes of Content-Type and of Content-Encoding that a worker gets to see.
+_LONGEST_VALUE = 1024
 #: An answer that takes longer than this is worth a task that sees the client hang up.
 WATCH_AFTER = 0.05
 
@@ -154,7 +156,9 @@ class Watch:
 
 @lru_cache(maxsize=64)
 def _lower(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1").strip().lower()
+    """A header's value; cut, since a worker's frame has little room beside the body. No value that
+    long is one that a worker takes."""
+    return None if value is None else value[:_LONGEST_VALUE].decode("latin-1").strip().lower()
 
 
 async def _send_reply(send: Send, reply: Reply) -> None:

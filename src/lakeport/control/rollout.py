@@ -91,9 +91,7 @@ def decide(record: EndpointRecord, observed: Mapping[str, Observed]) -> Step:
 
 def route(record: EndpointRecord) -> EndpointRoute:
     """What the front should know of an endpoint."""
-    if record.stopped:
-        return EndpointRoute(record.name, Condition.STOPPED, record.access)
-    if record.active is not None:
+    if record.active is not None and not record.stopped:
         shares = {entry.entity: entry.percentage for entry in record.active.routes}
         return EndpointRoute(
             record.name,
@@ -109,4 +107,5 @@ def route(record: EndpointRecord) -> EndpointRoute:
     if record.update is ConfigUpdate.UPDATE_FAILED:
         reason = "; ".join(f"{name}: {why}" for name, why in record.failures.items())
         return EndpointRoute(record.name, Condition.FAILED, record.access, reason=reason)
-    return EndpointRoute(record.name, Condition.EMPTY, record.access)
+    nothing = Condition.STOPPED if record.stopped else Condition.EMPTY
+    return EndpointRoute(record.name, nothing, record.access)

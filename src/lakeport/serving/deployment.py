@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 TIMED_OUT = "Request processing time exceeded limit of {limit:g} seconds."
 #: How often deadlines are looked at, in seconds.
 TICK = 0.25
+#: Seconds between two attempts to reach a replica: at first, and at most.
+_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Deployment:
         self._limits = limits
         self._on_hung = on_hung
         self._clock = clock
+        self._addresses: Mapping[str, str] = {}
         self._slots: dict[str, Slot] = {}
         self._leaving: set[Slot] = set()
         self._connecting: dict[str, asyncio.Task[None]] = {}
@@ -121,19 +125,25 @@ class Deployment:
 
     def set_replicas(self, addresses: Mapping[str, str]) -> None:
         """Reach exactly these replicas from now on; the requests that others hold end normally."""
+        self._addresses = dict(addresses)
         for replica in [r for r in self._slots if r not in addresses]:
             self._leave(self._slots.pop(replica))
         for replica in [r for r in self._connecting if r not in addresses]:
             self._connecting.pop(replica).cancel()
-        for replica, address in addresses.items():
+        for replica in addresses:
             if replica not in self._slots and replica not in self._connecting:
-                self._connecting[replica] = self._loop.create_task(
-                    self._connect(replica, address), name=f"connect {self.id} {replica}"
-                )
+                self._reach(replica)
         self._note_forsaken()
 
-    async def _connect(self, replica: str, address: str) -> None:
-        pause = 0.05
+    def _reach(self, replica: str, *, after: float = 0.0) -> None:
+        self._connecting[replica] = self._loop.create_task(
+            self._connect(replica, self._addresses[replica], after),
+            name=f"connect {self.id} {replica}",
+        )
+
+    async def _connect(self, replica: str, address: str, after: float) -> None:
+        await asyncio.sleep(after)
+        pause = _PAUSE
         link: Link | None = None
         while link is None:
             try:
@@ -143,7 +153,7 @@ class Deployment:
                 # changes and cancels this task.
                 log.debug("replica %s of %s does not answer: %s", replica, self.id, problem)
                 await asyncio.sleep(pause)
-                pause = min(1.0, pause * 2)
+                pause = min(_LONGEST_PAUSE, pause * 2)
         slot = Slot(replica, link)
         self._connecting.pop(replica, None)
         self._slots[replica] = slot
@@ -155,6 +165,8 @@ class Deployment:
     def _lost(self, slot: Slot) -> None:
         if self._slots.get(slot.replica) is slot:
             del self._slots[slot.replica]
+            # Only its connection may be lost: as long as it is listed, it is to be reached.
+            self._reach(slot.replica, after=_PAUSE)
         self._leaving.discard(slot)
         self._note_forsaken()
 

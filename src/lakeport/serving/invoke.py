@@ -208,7 +208,7 @@ class Front:
             left = give_up - self._clock()
             if left <= 0 or self._starting_waiters >= self._limits.requests:
                 raise Unavailable(
-                    f"The serving endpoint '{name}' is not ready yet: its first config is being "
+                    f"The serving endpoint '{name}' is not ready yet: its config is being "
                     "deployed. Try again shortly.",
                     retry_after=1,
                 )

@@ -14,10 +14,11 @@ class Condition(Enum):
     """What an endpoint can do with an invocation."""
 
     SERVING = "serving"
-    #: Its first config is being rolled out: an invocation waits a little.
+    #: Its first config is being rolled out, or it is being started again: an invocation waits a
+    #: little.
     STARTING = "starting"
     STOPPED = "stopped"
-    #: Its first config failed.
+    #: Its first config failed, or its start.
     FAILED = "failed"
     #: It has no config.
     EMPTY = "empty"

@@ -7,10 +7,11 @@ to release; what converts data is MLflow's own, from the model's environment.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any, Final, NamedTuple, Protocol
@@ -24,9 +25,18 @@ CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 MEDIA_TYPES: Final = [CSV, JSON, PARQUET]
 
-#: Values in a Parquet body, which packs billions of equal ones into some bytes: as many as 16 MiB
-#: of JSON can hold.
+#: Values that a request may have once it is a frame: as many as 16 MiB of JSON can hold. Some bytes
+#: can ask for billions: Parquet packs equal ones, and pandas fills the gaps of uneven rows.
 MAX_CELLS: Final = 8 * 1024 * 1024
+#: Columns of a request's frame: pandas and MLflow's checks take long over each.
+MAX_COLUMNS: Final = 64 * 1024
+#: Columns of a CSV body whose names may repeat: pandas looks through all of them for each.
+_MAX_ALIKE: Final = 1024
+#: Members of a gzip body, which may be empty and then cost more than their bytes are worth. Tools
+#: that write many make one of 64 KiB or more.
+_MAX_MEMBERS: Final = 1024
+#: Bytes of a gzip body that are looked at in one step: what a member leaves of them is copied.
+_GZIP_STEP: Final = 64 * 1024
 
 FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
 LLM_KEYS: Final = ("messages", "prompt", "input")
@@ -53,6 +63,7 @@ _DIGITS = bytes(
     ord("0") if byte in b"0123456789" else byte if byte in b"." else 0 for byte in range(256)
 )
 _NOT_FINITE = re.compile(rb"NaN|Infinity")
+_UTF8_BOM: Final = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -134,22 +145,31 @@ def inflate(body: bytes, encoding: str | None, limit: int) -> bytes:
         return body
     if encoding not in {"gzip", "x-gzip"}:
         raise unsupported(f"Content-Encoding '{encoding}' is not supported: use gzip or none.")
-    pieces: list[bytes] = []
-    size = 0
     try:
-        while body:  # a gzip file may have several members
-            member = zlib.decompressobj(wbits=31)
-            piece = member.decompress(body, limit - size + 1)
+        return b"".join(_gunzipped(body, limit))
+    except zlib.error as error:
+        raise invalid(f"The body is no valid gzip. Error: '{error}'") from error
+
+
+def _gunzipped(body: bytes, limit: int) -> Iterator[bytes]:
+    """The pieces of a gzip body, which may have several members. Raises Refusal and zlib.error."""
+    view = memoryview(body)
+    at = members = size = 0
+    while at < len(body):
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise invalid(f"The body has more than {_MAX_MEMBERS} gzip members.")
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            if at == len(body):
+                raise zlib.error("the body ends too early")
+            step = view[at : at + _GZIP_STEP]
+            piece = member.decompress(step, limit - size + 1)
             size += len(piece)
             if size > limit:
                 raise too_large(limit)
-            pieces.append(piece)
-            if not member.eof:
-                raise zlib.error("the body ends too early")
-            body = member.unused_data
-    except zlib.error as error:
-        raise invalid(f"The body is no valid gzip. Error: '{error}'") from error
-    return b"".join(pieces)
+            at += len(step) - len(member.unused_data)
+            yield piece
 
 
 def parse_json(body: bytes) -> Document:
@@ -182,12 +202,14 @@ def _wrong(message: str) -> Refusal:
 
 def _loads(body: bytes) -> Any:
     try:
+        body = body.removeprefix(_UTF8_BOM)
         if _has_long_integer(body):
             return _loads_python(body)
         try:
             return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            if not _NOT_FINITE.search(body):
+        except orjson.JSONDecodeError as error:
+            # "infinity": 1e400 is one for MLflow, and an error for orjson
+            if not _NOT_FINITE.search(body) and "infinity" not in str(error):
                 raise
             return _loads_python(body)
     except (ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
@@ -244,6 +266,7 @@ def _data_of(forms: dict[str, Any], schema: Schema | None) -> Any:
         received = f"Received dictionary with input fields: {list(forms)}"
         raise Refusal(f"{_ONE_FORM}. {received}. {_PROTOCOL_CHANGED}")
     form = next(iter(forms))
+    _refuse_beyond(*_extent_of(form, forms[form]))
     try:
         if form in {"instances", "inputs"}:
             return parse_tf_serving_input(forms, schema=schema)
@@ -255,6 +278,45 @@ def _data_of(forms: dict[str, Any], schema: Schema | None) -> Any:
         raise
     except Exception as error:  # whatever pandas makes of hostile input; MLflow's server gives 500
         raise invalid(f"The input could not be converted. Error: '{error}'") from error
+
+
+def _extent_of(form: str, value: Any) -> tuple[int, int]:
+    """Rows and columns of a form's frame, once the gaps of uneven ones are filled."""
+    if form != "dataframe_split":
+        return _extent(value, lists=form == "dataframe_records")
+    if not isinstance(value, dict):
+        return 1, 1
+    rows, columns = _extent(value.get("data"), lists=True)
+    return max(rows, _length(value.get("index"))), max(columns, _length(value.get("columns")))
+
+
+def _extent(data: Any, *, lists: bool) -> tuple[int, int]:
+    """Rows and columns of a frame's data. `lists`: rows may be lists, which pandas makes even;
+    numpy refuses them, and they count as one value."""
+    if isinstance(data, dict):
+        index = set[Any]().union(*(column for column in data.values() if isinstance(column, dict)))
+        return max(len(index), max(map(_length, data.values()), default=0)), len(data)
+    if not isinstance(data, list):
+        return 1, 1
+    names = set[Any]().union(*(row for row in data if isinstance(row, dict)))
+    longest = max(map(_length, data), default=0) if lists else 1
+    return len(data), max(len(names), longest)
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 1
+
+
+def _refuse_beyond(rows: int, columns: int) -> None:
+    """Raises Refusal 413 for a table that is too large."""
+    cells = rows * columns
+    if cells > MAX_CELLS:
+        said = f"{cells} values as a table, more than the limit of {MAX_CELLS}"
+    elif columns > MAX_COLUMNS:
+        said = f"{columns} columns, more than the limit of {MAX_COLUMNS}"
+    else:
+        return
+    raise Refusal(f"The request has {said}.", status=413, error_code="REQUEST_TOO_LARGE")
 
 
 def table_of(media: str, body: bytes, interface: Interface) -> Scoring:
@@ -273,26 +335,37 @@ def _csv_data(body: bytes, schema: Schema | None) -> Any:
             f"Ensure that input is a valid UTF-8 encoded string. Error: '{error}'"
         ) from error
     try:
+        _check_csv(body, text)
         if schema is None:
             return pd.read_csv(text)
         types = dict(zip(schema.input_names(), schema.pandas_types(), strict=False))
         return pd.read_csv(text, dtype=types)
-    except MemoryError:
+    except (MemoryError, Refusal):
         raise
     except Exception as error:  # as MLflow: whatever pandas says of the caller's text
         raise _no_frame("CSV-formatted", "to_csv", error) from error
+
+
+def _check_csv(body: bytes, text: StringIO) -> None:
+    """Raises Refusal for what would cost pandas far more than its bytes, and csv.Error."""
+    lines = max(body.count(b"\n"), body.count(b"\r"))
+    commas = body.count(b",")
+    if commas < _MAX_ALIKE and lines * (commas + 1) <= MAX_CELLS:
+        return
+    rows = (row for row in csv.reader(text) if row)
+    names, first = next(rows, []), next(rows, [])
+    text.seek(0)
+    # No line may be longer than the first one behind the names; shorter ones are filled up.
+    _refuse_beyond(lines, max(len(names), len(first)))
+    if len(names) > _MAX_ALIKE and len(set(names)) < len(names):
+        raise Refusal(f"A CSV header of more than {_MAX_ALIKE} columns has names that repeat.")
 
 
 def _parquet_data(body: bytes) -> Any:
     import pandas as pd
 
     try:
-        if (cells := _parquet_cells(body)) > MAX_CELLS:
-            raise Refusal(
-                f"The request has {cells} values, more than the limit of {MAX_CELLS}.",
-                status=413,
-                error_code="REQUEST_TOO_LARGE",
-            )
+        _refuse_beyond(*_parquet_extent(body))
         return pd.read_parquet(BytesIO(body))
     except (MemoryError, Refusal):
         raise
@@ -300,23 +373,25 @@ def _parquet_data(body: bytes) -> Any:
         raise _no_frame("Parquet", "to_parquet", error) from error
 
 
-def _parquet_cells(body: bytes) -> int:
-    """How many values a Parquet body says that it holds."""
+def _parquet_extent(body: bytes) -> tuple[int, int]:
+    """Rows and columns that a Parquet body says it holds; the items of a list count as rows."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
         from pyarrow.parquet import read_metadata  # type: ignore[import-untyped]
     except ImportError:  # pandas says what is missing, or has another reader
-        return 0
+        return 0, 0
     try:
         told = read_metadata(BytesIO(body))
     except (ArrowException, OSError):  # no Parquet: pandas says so in the words of MLflow's server
-        return 0
+        return 0, 0
     groups = [told.row_group(position) for position in range(told.num_row_groups)]
-    return sum(
+    cells = sum(
         group.column(position).num_values
         for group in groups
         for position in range(group.num_columns)
     )
+    columns = max(1, told.num_columns)
+    return -(-cells // columns), columns
 
 
 def _no_frame(kind: str, method: str, error: Exception) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 
@@ -17,8 +18,10 @@ def say_exception(what: str) -> None:
 
 
 def _write(text: str) -> None:
-    # A model may have replaced sys.stderr, or closed it.
+    # A model may have replaced sys.stderr, or closed it, or its descriptor: its calls are answered
+    # all the same.
     stream = sys.__stderr__
-    if stream is not None and not stream.closed:
-        stream.write(text)
-        stream.flush()
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()

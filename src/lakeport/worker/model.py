@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -94,12 +94,23 @@ class Model:
 
     def stream(self, scoring: Scoring) -> Generator[Any]:
         """The chunks of a model that streams. Raises as `predict` does, at any step."""
+        chunks: Iterator[Any] | None = None
         try:
-            yield from self._pyfunc.predict_stream(scoring.data, params=scoring.params)
-        except (MemoryError, GeneratorExit):
-            raise
-        except BaseException as error:  # a model may raise anything, SystemExit included
-            raise _refusal_of(error, scoring.data) from error
+            while True:
+                try:
+                    if chunks is None:
+                        predict = self._pyfunc.predict_stream
+                        chunks = iter(predict(scoring.data, params=scoring.params))
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+                except MemoryError:
+                    raise
+                except BaseException as error:  # anything, SystemExit and GeneratorExit included
+                    raise _refusal_of(error, scoring.data) from error
+                yield chunk
+        finally:
+            _close(chunks)
 
 
 def frame_of(plain: Plain, rows: Sequence[Row]) -> Any:
@@ -152,6 +163,15 @@ def _refusal_of(error: BaseException, data: Any) -> Refusal:
     if error.error_code != "INVALID_PARAMETER_VALUE":  # those are the caller's fault, and many
         say_exception("the model raised")
     return of_mlflow(error, f"Failed to predict data '{_short(data)}'. \nError: ")
+
+
+def _close(chunks: Any) -> None:
+    """End a model's generator, whatever it makes of that."""
+    try:
+        if hasattr(chunks, "close"):
+            chunks.close()
+    except BaseException:  # noqa: BLE001  it may yield on, or raise: its caller has gone
+        say_exception("the model's stream did not end as it was told to")
 
 
 def _short(data: Any) -> str:

@@ -111,7 +111,9 @@ class Scorer:
             elapsed = time.perf_counter() - started
             answer = codec.answer_json(predictions, bare=scoring.bare)
             yield False, _answer(call, document, answer, elapsed)
-        except Exception as error:  # noqa: BLE001  every call gets an answer, whatever went wrong
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  every call gets an answer, whatever went wrong
             yield False, self._refused(call, document, error)
 
     # --- one by one -----------------------------------------------------------------------------
@@ -122,16 +124,18 @@ class Scorer:
         chunks = self.model.stream(scoring)
         try:
             # The first chunk before the STREAM frame: a failure up to here is an honest answer.
-            first = [codec.event_json(chunk) for chunk in _one(chunks)]
+            first = [_event(chunk) for chunk in _one(chunks)]
             note = _note(codec.answer_note(document))
             yield False, protocol.frame(protocol.STREAM, call.id, note=note, status=200)
             try:
                 for event in first:
                     yield True, protocol.frame(protocol.CHUNK, call.id, event)
                 for chunk in chunks:
-                    yield True, protocol.frame(protocol.CHUNK, call.id, codec.event_json(chunk))
+                    yield True, protocol.frame(protocol.CHUNK, call.id, _event(chunk))
                 note = b""
-            except Exception as error:  # noqa: BLE001  it has begun: its end has to tell
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001  it has begun: its end has to tell
                 note = _note({"error": _error(self._refusal_of(call, error))})
             yield False, protocol.frame(protocol.END, call.id, note=note)
         finally:
@@ -174,12 +178,12 @@ class Scorer:
 
     # --- failures -------------------------------------------------------------------------------
 
-    def _refused(self, call: Call, document: Document | None, error: Exception) -> bytes:
+    def _refused(self, call: Call, document: Document | None, error: BaseException) -> bytes:
         refused = self._refusal_of(call, error)
         note = _note({"error": _error(refused), **codec.answer_note(document)})
         return protocol.frame(protocol.ANSWER, call.id, note=note, status=refused.status)
 
-    def _refusal_of(self, call: Call, error: Exception) -> Refusal:
+    def _refusal_of(self, call: Call, error: BaseException) -> Refusal:
         if isinstance(error, Refusal):
             return error
         if isinstance(error, MemoryError):
@@ -213,6 +217,13 @@ def _split(
         body = codec.dumps({"predictions": values[start:end]})
         yield request.call, _answer(request.call, request.document, body, elapsed)
         start = end
+
+
+def _event(chunk: Any) -> bytes:
+    event = codec.event_json(chunk)
+    if len(event) > protocol.MAX_ANSWER:
+        raise Refusal(f"An event of the model's stream is larger than {protocol.MAX_ANSWER} bytes.")
+    return event
 
 
 def _answer(call: Call, document: Document | None, body: bytes, elapsed: float) -> bytes:

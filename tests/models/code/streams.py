@@ -1,4 +1,6 @@
-"""Streams `count` chunks; raises before the chunk `fail`, where it is given."""
+"""Streams `count` chunks; raises before the chunk `fail`, where it is given. `leave`: that chunk is
+a GeneratorExit instead. `stubborn`: goes on when it is told to end.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,8 +18,12 @@ class Streams(PythonModel):
     ) -> Iterator[dict[str, Any]]:
         for number in range(model_input["count"]):
             if number == model_input.get("fail"):
-                raise ValueError("/secret/path: told to fail")
-            yield {"number": number, "text": "line\u2028end\u0085"}
+                raise GeneratorExit if model_input.get("leave") else ValueError("/secret/path: no")
+            try:
+                yield {"number": number, "text": "line\u2028end\u0085"}
+            except GeneratorExit:
+                if not model_input.get("stubborn"):
+                    raise
 
 
 set_model(Streams())

@@ -92,6 +92,17 @@ async def test_the_body_goes_through_untouched(world: World) -> None:
     assert (asked.entity, asked.content_type, asked.content_encoding) == ("e1", "text/csv", "gzip")
 
 
+async def test_a_long_content_type_is_cut(world: World) -> None:
+    headers = {"content-type": "application/json;" + "x" * 60_000}
+    async with client(world) as http:
+        await http.post("/serving-endpoints/iris/invocations", content=b"{}", headers=headers)
+
+    told = world.invoke.invocations[0].content_type
+    assert told is not None
+    assert told.startswith("application/json;x")
+    assert len(told) == 1024
+
+
 async def test_a_missing_content_type_is_told_as_missing(world: World) -> None:
     async with client(world) as http:
         await http.post("/serving-endpoints/echo/invocations", content=b"")

@@ -106,6 +106,10 @@ def test_stop_and_start() -> None:
         begin(stopped, entity("a"))
 
     started = updates.start(stopped, now=9, actor="ann")
+    assert rollout.route(started).condition is Condition.STARTING
+    failed = updates.fail(started, {"a": "no memory"}, now=10)
+    assert rollout.route(failed).condition is Condition.FAILED
+    assert "no memory" in rollout.route(failed).reason
     assert started.update is ConfigUpdate.IN_PROGRESS
     assert set(rollout.wanted(started)) == {"i.a.v2"}
     again = updates.promote(started, now=10)

@@ -229,6 +229,41 @@ async def test_a_replica_that_dies_fails_what_it_held_and_nothing_else(
 
 
 @story()
+async def test_a_replica_whose_connection_broke_is_reached_again(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    broken = connector.links["a"]
+    held, queued = ask(deployment), ask(deployment)
+    await asyncio.sleep(0.1)
+
+    broken.lose()
+    await asyncio.sleep(1)
+
+    assert connector.links["a"] is not broken
+    connector.links["a"].answer_one()
+    with pytest.raises(ReplicaLost):
+        await held
+    assert (await queued).status == 200
+
+
+@story()
+async def test_a_replica_that_is_not_listed_any_more_is_not_reached_again(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    broken = connector.links["a"]
+
+    broken.lose()
+    deployment.set_replicas({})
+    await asyncio.sleep(1)
+
+    assert connector.links["a"] is broken
+
+
+@story()
 async def test_a_call_that_comes_just_as_a_replica_dies_goes_to_another(
     deployment: Deployment, connector: Connector, hung: list[str]
 ) -> None:

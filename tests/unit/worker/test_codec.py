@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import random
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +53,9 @@ def test_gzip_is_inflated_members_and_all() -> None:
     assert codec.inflate(body, "GZIP", 100) == b'{"a":1}'
     assert codec.inflate(b"as is", None, 100) == b"as is"
     assert codec.inflate(gzip.compress(bytes(100)), "gzip", 100) == bytes(100)
+    assert codec.inflate(gzip.compress(b"") * 1023 + gzip.compress(b"{}"), "gzip", 2) == b"{}"
+    noise = random.Random(1).randbytes(300_000)  # more than is looked at in one step
+    assert codec.inflate(gzip.compress(noise) * 2, "gzip", 600_000) == noise * 2
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,7 @@ def test_gzip_is_inflated_members_and_all() -> None:
         (gzip.compress(b"cut short")[:-4], "gzip", 400),
         (b"{}", "br", 415),
         (b"{}", "gzip, gzip", 415),
+        (gzip.compress(b"") * 1025, "gzip", 400),
     ],
 )
 def test_gzip_beyond_the_limit_or_broken_is_refused(
@@ -145,6 +150,62 @@ def test_numbers_are_read_as_by_python() -> None:
     assert math.isnan(nan)
     assert infinity == -math.inf
     assert integers == [123456789012345678901234567890, 18446744073709551615]
+
+
+def test_a_number_too_large_for_a_float_is_infinity_and_a_mark_of_utf8_is_no_part() -> None:
+    assert codec.parse_json(b'\xef\xbb\xbf{"inputs": [1e400]}').fields == {"inputs": [math.inf]}
+
+
+MANY = 10_000
+NO_SIGNATURE = codec.Interface(schema=None, params=frozenset(), type_hinted=False)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        {"dataframe_records": [{f"k{i}": 1} for i in range(MANY)]},
+        {"inputs": [{f"k{i}": 1} for i in range(MANY)]},
+        {"instances": [{f"k{i}": 1} for i in range(MANY)]},
+        {"inputs": {f"k{i}": 1 for i in range(MANY)} | {"long": [1] * MANY}},
+        {"dataframe_split": {"data": [[1] * MANY] + [[1]] * MANY}},
+        {"dataframe_split": {"data": 1, "index": [1] * MANY, "columns": [1] * MANY}},
+        {"dataframe_split": {"data": {f"k{i}": {f"r{i}": 1} for i in range(MANY)}}},
+        {"dataframe_records": [{f"k{i}": 1 for i in range(codec.MAX_COLUMNS + 1)}]},
+    ],
+    ids=["records", "inputs", "instances", "columns", "uneven", "one value", "dicts", "wide"],
+)
+def test_a_few_bytes_cannot_ask_for_a_huge_table(forms: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="more than the limit") as caught:
+        codec.scoring_of(codec.Document(forms, bare=False, stream=False), NO_SIGNATURE)
+
+    assert (caught.value.status, caught.value.error_code) == (413, "REQUEST_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (",".join(f"c{i}" for i in range(MANY)) + "\n1" * MANY, 413, "more than the limit"),
+        ("c\n" + "," * MANY + "\n1" * MANY, 413, "more than the limit"),
+        (",".join(f"c{i}" for i in range(codec.MAX_COLUMNS + 1)), 413, "more than the limit"),
+        (",".join(["c"] * 2000), 400, "names that repeat"),
+    ],
+    ids=["short lines", "labels", "wide", "alike"],
+)
+def test_a_few_lines_of_csv_cannot_either(body: str, status: int, says: str) -> None:
+    with pytest.raises(Refusal, match=says) as caught:
+        codec.table_of(codec.CSV, body.encode(), NO_SIGNATURE)
+
+    assert caught.value.status == status
+
+
+def test_a_wide_csv_is_read() -> None:
+    names = [f"c{i}" for i in range(2000)]
+    body = ",".join(names) + "\n" + ",".join("1" * 2000) + "\n"
+
+    frame = codec.table_of(codec.CSV, body.encode(), NO_SIGNATURE).data
+
+    assert list(frame.columns) == names
+    assert frame.shape == (1, 2000)
 
 
 def test_the_last_of_two_equal_keys_counts_as_in_mlflow() -> None:
