@@ -1,11 +1,13 @@
 """Load by `wrk`: many connections, each sending the same request again and again."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,21 +60,54 @@ class Load:
 
     def run(self, connections: int, seconds: int) -> Figures:
         """Load the URL for `seconds` over `connections` connections that are kept open."""
+        done = subprocess.run(
+            self._command(connections, seconds),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=seconds + 60,
+        )
+        return _figures(done.stderr)
+
+    @contextlib.contextmanager
+    def running(self, connections: int, limit: int) -> Iterator[list[Figures]]:
+        """Load the URL during the block, at most `limit` seconds of it.
+
+        The figures are in the list that this gives, after the block.
+        """
+        found: list[Figures] = []
+        process = subprocess.Popen(
+            self._command(connections, limit),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield found
+            process.send_signal(signal.SIGINT)  # it ends as if its time were up
+            _, said = process.communicate(timeout=60)
+            found.append(_figures(said))
+        finally:
+            process.kill()
+            process.wait()
+
+    def _command(self, connections: int, seconds: int) -> list[str]:
         command = ["wrk", "--threads", "1", "--connections", str(connections)]
         command += ["--duration", f"{seconds}s", "--timeout", "10s"]
-        command += ["--script", str(self._script), self._url]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=seconds + 60
-        )
-        said = json.loads(done.stderr.splitlines()[-1])
-        return Figures(
-            requests=said["requests"],
-            per_second=round(said["requests"] / said["us"] * 1e6, 1),
-            p50=round(said["p50"] / 1000, 2),
-            p99=round(said["p99"] / 1000, 2),
-            max=round(said["max"] / 1000, 2),
-            errors=said["errors"],
-        )
+        return [*command, "--script", str(self._script), self._url]
+
+
+def _figures(said: str) -> Figures:
+    """What the script of `wrk` printed at its end."""
+    found = json.loads(said.splitlines()[-1])
+    return Figures(
+        requests=found["requests"],
+        per_second=round(found["requests"] / found["us"] * 1e6, 1),
+        p50=round(found["p50"] / 1000, 2),
+        p99=round(found["p99"] / 1000, 2),
+        max=round(found["max"] / 1000, 2),
+        errors=found["errors"],
+    )
 
 
 def ensure_wrk() -> None:

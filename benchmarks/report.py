@@ -13,7 +13,7 @@ _PEERS = ("mlflow", "lakeport")
 
 def markdown(records: Sequence[Record]) -> str:
     """The tables of one run."""
-    lines = [*_conditions(records)]
+    lines = [*_conditions(records), *_transfers(records)]
     for model in _distinct(record["model"] for record in records if record["kind"] == "load"):
         lines += ["", f"### {model}", "", *_loads(records, model), "", *_starts(records, model)]
     plain = [record for record in records if record["kind"] == "plain start"]
@@ -25,13 +25,36 @@ def markdown(records: Sequence[Record]) -> str:
 
 
 def _conditions(records: Sequence[Record]) -> list[str]:
+    lines = []
+    for r in (record for record in records if record["kind"] == "run"):
+        workers = f" with {r['mlflow_workers']} workers" if "mlflow_workers" in r else ""
+        how = ""
+        if "rounds" in r:
+            how = f"{r['rounds']} rounds of {r['seconds']} s a point, medians; "
+        lines.append(
+            f"{r['date']}, {r['cores']} cores ({r['cpu']}), {r['memory_gib']} GiB, {r['system']}, "
+            f"Python {r['python']}, Lakeport {r['lakeport']}, MLflow {r['mlflow']}{workers}, "
+            f"scikit-learn {r['scikit_learn']}; {how}"
+            f"load average at the start {r['load_average']:.2f}."
+        )
+    return lines
+
+
+def _transfers(records: Sequence[Record]) -> list[str]:
+    found = [record for record in records if record["kind"] == "transfer"]
+    if not found:
+        return []
+    heads = ["meanwhile", "GB", "MB/s", "invocations/s", "p50 / p99 / max ms", "memory grew MiB"]
     return [
-        f"{r['date']}, {r['cores']} cores ({r['cpu']}), {r['memory_gib']} GiB, {r['system']}, "
-        f"Python {r['python']}, Lakeport {r['lakeport']}, MLflow {r['mlflow']} with "
-        f"{r['mlflow_workers']} workers, scikit-learn {r['scikit_learn']}; {r['rounds']} rounds of "
-        f"{r['seconds']} s a point, medians; load average at the start {r['load_average']:.2f}."
-        for r in records
-        if r["kind"] == "run"
+        "",
+        f"| {' | '.join(heads)} |",
+        f"| --- | {' | '.join(['---:'] * (len(heads) - 1))} |",
+        *(
+            f"| {r['what']} | {r['gigabytes'] or ''} | {r['rate'] or ''} "
+            f"| {r['per_second']:,.0f} | {r['p50']:.2f} / {r['p99']:.2f} / {r['max']:.2f} "
+            f"| {'' if r['grew'] is None else r['grew']} |"
+            for r in found
+        ),
     ]
 
 

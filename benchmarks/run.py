@@ -41,17 +41,7 @@ def main() -> int:
     except NoWrk as problem:
         print(problem, file=sys.stderr)
         return 2
-    file = args.out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-
-    def emit(record: dict[str, Any]) -> None:
-        records.append(record)
-        with file.open("a") as out:
-            out.write(json.dumps(record) + "\n")
-        if record["kind"] != "run":
-            print(" ".join(f"{k}={v}" for k, v in record.items() if k != "kind"), file=sys.stderr)
-
+    emit = Records(args.out)
     emit(conditions(args))
     try:
         with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as folder:
@@ -59,9 +49,28 @@ def main() -> int:
     except (Wrong, servers.NotStarted) as problem:
         print(problem, file=sys.stderr)
         return 1
-    print(markdown(records))
-    print(f"written to {file}", file=sys.stderr)
+    print(markdown(emit.records))
+    print(f"written to {emit.file}", file=sys.stderr)
     return 0
+
+
+class Records:
+    """What was measured: told as it comes, and written to a file of JSON lines.
+
+    `file` None: a new one in RESULTS.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.records: list[dict[str, Any]] = []
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        with self.file.open("a") as out:
+            out.write(json.dumps(record) + "\n")
+        if record["kind"] != "run":
+            print(" ".join(f"{k}={v}" for k, v in record.items() if k != "kind"), file=sys.stderr)
 
 
 def measure(args: argparse.Namespace, folder: Path, emit: Emit) -> None:
@@ -144,6 +153,16 @@ def predictions(server: servers.Running, model: SavedModel) -> Any:
 
 def conditions(args: argparse.Namespace) -> dict[str, Any]:
     return {
+        **machine(),
+        "rounds": args.rounds,
+        "seconds": args.seconds,
+        "mlflow_workers": args.mlflow_workers,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where and when a run is made, and with what."""
+    return {
         "kind": "run",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "cores": len(psutil.Process().cpu_affinity())
@@ -158,9 +177,6 @@ def conditions(args: argparse.Namespace) -> dict[str, Any]:
             for name in ("lakeport", "mlflow", "scikit-learn", "uvicorn")
         },
         "load_average": round(os.getloadavg()[0], 2),
-        "rounds": args.rounds,
-        "seconds": args.seconds,
-        "mlflow_workers": args.mlflow_workers,
     }
 
 

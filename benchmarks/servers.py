@@ -68,6 +68,21 @@ def mlflow(model: Path, workers: int) -> Peer:
     )
 
 
+def mlflow_server(folder: Path) -> Peer:
+    """MLflow's own tracking server, which keeps artifacts in `folder`; asked for its health."""
+    port = free_port()
+    options = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    options += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    options += ["--host", "127.0.0.1", "--port", str(port)]
+    return Peer(
+        "mlflow-server",
+        [str(_BIN / "mlflow"), "server", *options],
+        port,
+        "/health",
+        {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
+
+
 def lakeport(model: Path | None, home: Path) -> Peer:
     """`model` None: a server without any, which is asked for its health."""
     port, token = free_port(), secrets.token_hex(16)

@@ -26,7 +26,7 @@ NOWHERE = "3.1"
 
 def wheel(folder: Path, name: str, version: str) -> None:
     module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as archive:
         archive.writestr(f"{module}.py", f"version = {version!r}\n")
         archive.writestr(
@@ -36,6 +36,14 @@ def wheel(folder: Path, name: str, version: str) -> None:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
+
+
+def index(folder: Path, packages: dict[str, str]) -> None:
+    """A package index (PEP 503) in `folder`."""
+    for name, version in packages.items():
+        wheel(folder / name, name, version)
+        file = next((folder / name).glob("*.whl")).name
+        (folder / name / "index.html").write_text(f'<a href="{file}">{file}</a>')
 
 
 @pytest.fixture
@@ -139,6 +147,63 @@ async def test_a_build_that_fails_shows_the_resolvers_reason(
     assert len(message) < 1600
     assert "No solution found" in build.log
     assert list(build.home.iterdir()) == []
+
+
+async def test_wheels_in_a_models_folder_are_installed(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    model = Model(
+        tmp_path / "m", "--find-links wheels", "own-lib", "wheels/other_lib-3.0-py3-none-any.whl"
+    )
+    wheel(model.folder / "wheels", "own-lib", "2.0")
+    wheel(model.folder / "wheels", "other-lib", "3.0")
+
+    python = await Builder(tmp_path / "envs", environ)(model)
+
+    code = "import own_lib, other_lib; print(own_lib.version, other_lib.version)"
+    assert output(python, code) == "2.0 3.0"
+
+
+async def test_a_further_index_counts_as_much_as_the_machines(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """As pip has it. uv would look no further than the first index that knows the name."""
+    for place, version in (("machine", "1.5"), ("further", "1.0")):
+        index(tmp_path / place, {"tiny-lib": version})
+    everything = {"mlflow-skinny": MLFLOW, "numpy": "1.0", "orjson": "1.0", "pandas": "1.0"}
+    index(tmp_path / "machine", everything)
+    del environ["PIP_NO_INDEX"], environ["PIP_FIND_LINKS"]
+    environ["PIP_INDEX_URL"] = (tmp_path / "machine").as_uri()
+    further = (tmp_path / "further").as_uri()
+    model = Model(tmp_path / "m", f"--extra-index-url {further}", "tiny-lib>=1.2")
+
+    python = await Builder(tmp_path / "envs", environ)(model)
+
+    assert output(python, "import tiny_lib; print(tiny_lib.version)") == "1.5"
+
+
+async def test_a_requirement_that_leads_out_of_the_model_is_refused(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    build = Builder(tmp_path / "envs", environ)
+
+    with pytest.raises(StartFailed, match=r"'-r \.\./secret' leads out of the model's folder"):
+        await build(Model(tmp_path / "m", "-r ../secret"))
+
+    assert "hunter2" not in build.log
+
+
+async def test_what_only_conda_could_install_is_told(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    build = Builder(tmp_path / "envs", environ)
+    model = Model(tmp_path / "m", f"mlflow=={MLFLOW}")
+    (model.folder / "conda.yaml").write_text("dependencies:\n- python=3.11.1\n- gdal=3\n")
+
+    assert await build(model) == Path(sys.executable)
+
+    assert "WARNING: What only conda could install is left out: gdal=3" in build.log
 
 
 async def test_a_build_that_was_cut_short_is_done_anew(

@@ -310,6 +310,37 @@ async def test_a_killed_registry_comes_back_and_requests_wait_for_it(workspace: 
     assert not {p.pid for p in killed} & {p.pid for p in registry_processes(workspace.home)}
 
 
+async def test_what_a_broken_upload_left_is_removed(workspace: Workspace) -> None:
+    folder = workspace.home / "artifacts/broken"
+
+    def left() -> list[Path]:
+        return list(folder.glob(".*"))
+
+    async def until(there: bool) -> None:
+        while bool(left()) != there:  # noqa: ASYNC110 - another process does it
+            await asyncio.sleep(0.05)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield bytes(MB)
+        await until(there=True)
+        for process in registry_processes(workspace.home):
+            process.kill()
+        while True:
+            yield bytes(MB)
+
+    async with asyncio.timeout(60):
+        url = f"{workspace.url}/api/2.0/mlflow-artifacts/artifacts/broken/file"
+        async with workspace.http.put(url, data=pieces()) as answer:
+            assert answer.status == 503
+        (folder / "whole").write_text("kept")
+        # The next start is a second away.
+        assert left()
+        await until(there=False)
+        await workspace.registry.session()  # the tests below find it running
+
+    assert [file.name for file in folder.iterdir()] == ["whole"]
+
+
 async def test_what_it_prints_is_in_its_log(workspace: Workspace) -> None:
     assert "database tables" in (workspace.home / "logs/registry.log").read_text()
     for private in ("registry", "logs/registry.log", "registry/mlflow.db", "registry.sock"):

@@ -45,9 +45,13 @@ RECONNECT = 10.0
 RECONNECT_PAUSE = 0.05
 #: Bytes of a request that is no artifact. MLflow holds those in memory; its own are below 1 MB.
 LARGEST_CALL = 64 * 1024 * 1024
+#: Seconds between two pieces (of about 250 kB) of all artifacts together: 4 times as long as one
+#: keeps the loop busy, which is then free for invocations. Some 120 MB/s are possible.
+PAUSE = 0.001
 
+#: `/v1/traces` is OpenTelemetry's, to which MLflow's client sends spans.
 _PROXIED = re.compile(
-    r"/api/(?:2\.0|3\.0|4\.0)/mlflow[^/]*(?:/.*)?|/ajax-api/.*|/version", re.DOTALL
+    r"/api/(?:2\.0|3\.0|4\.0)/mlflow[^/]*(?:/.*)?|/ajax-api/.*|/version|/v1/traces", re.DOTALL
 )
 _ARTIFACT = re.compile(r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/.*", re.DOTALL)
 #: MLflow's coding assistant runs programs on the server's machine, for whoever comes from there:
@@ -96,6 +100,8 @@ def mlflow_proxy(
     for `idle` seconds.
     """
 
+    pace = _Pace()
+
     async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         context = scope.get(KEY)
@@ -104,7 +110,9 @@ def mlflow_proxy(
             target = _target(scope)
             if upstream is None:
                 raise NotImplementedYet("The model registry is off (LAKEPORT_REGISTRY=off).")
-            exchange = _Exchange(upstream, scope, receive, send, target=target, idle=idle)
+            exchange = _Exchange(
+                upstream, scope, receive, send, target=target, pace=pace, idle=idle
+            )
             status = await exchange.run()
         except ApiError as error:
             await send_error(send, error, request_id)
@@ -139,12 +147,27 @@ def _climbs(path: str) -> bool:
     return ".." in re.split(r"[/\\]", path)
 
 
+class _Pace:
+    """Large bodies take turns, so that other requests never wait for more than one piece."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def rest(self) -> None:
+        """To be called between two pieces of one body."""
+        async with self._turn:
+            await asyncio.sleep(PAUSE)
+
+
 class _Body:
     """The request's body as it comes. Iterated at most once it has begun."""
 
-    def __init__(self, receive: Receive, moved: Callable[[], None], bound: int | None) -> None:
+    def __init__(
+        self, receive: Receive, moved: Callable[[], None], pace: _Pace, bound: int | None
+    ) -> None:
         self._receive = receive
         self._moved = moved
+        self._pace = pace
         self._bound = bound
         self._ended = asyncio.Event()
         self.begun = False
@@ -169,6 +192,8 @@ class _Body:
                 self._ended.set()
             if piece:
                 yield piece
+                if not self._ended.is_set():
+                    await self._pace.rest()
 
     def skip(self) -> None:
         """There is none."""
@@ -192,9 +217,11 @@ class _Exchange:
         send: Send,
         *,
         target: str,
+        pace: _Pace,
         idle: float,
     ) -> None:
         self._upstream = upstream
+        self._pace = pace
         self._method: str = scope["method"]
         self._target = target
         self._send = send
@@ -204,7 +231,7 @@ class _Exchange:
         told = self._headers.get("content-length", "0")
         if bound is not None and told.isdigit() and int(told) > bound:
             raise TooLarge(f"The request is larger than the limit of {bound} bytes.")
-        self._body = _Body(receive, self._moved, bound)
+        self._body = _Body(receive, self._moved, pace, bound)
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
         self._has_body = chunked or told != "0"
         if not self._has_body:
@@ -261,7 +288,9 @@ class _Exchange:
                 again = unsent or (self._method in REPEATABLE and not self._body.begun)
                 if not again or time.monotonic() > give_up:
                     raise Unavailable(
-                        "The model registry's connection broke before it answered; try again."
+                        "The model registry cannot be reached."
+                        if unsent
+                        else "The model registry's connection broke before it answered; try again."
                     ) from error
             self._stop_clock()
             await asyncio.sleep(RECONNECT_PAUSE)
@@ -278,14 +307,23 @@ class _Exchange:
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
         ) as answer:
+            if answer.status == 401:
+                # The caller's token is good; it is ours for the outside server that is not.
+                raise RegistryUnavailable(
+                    "The MLflow server refuses Lakeport's credentials (HTTP 401)."
+                )
             self._answering = True
             self._status = answer.status
             headers = _answer_headers(answer.raw_headers, base_url)
             await self._send(
                 {"type": "http.response.start", "status": answer.status, "headers": headers}
             )
+            begun = False
             async for piece in answer.content.iter_any():
                 self._moved()
+                if begun:
+                    await self._pace.rest()
+                begun = True
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                 self._moved()
             await self._send({"type": "http.response.body", "body": b""})

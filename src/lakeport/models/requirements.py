@@ -5,6 +5,7 @@ Pure but for `read_requirements`. MLflow writes `requirements.txt`, `python_env.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Needs:
     flavors: frozenset[str] = frozenset()
     #: The MLflow that saved the model.
     mlflow: str | None = None
+    #: What only conda could install.
+    conda: tuple[str, ...] = ()
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -58,9 +61,15 @@ def read_requirements(folder: Path, model: MLmodel) -> Needs:
         lines=tuple(lines),
         flavors=frozenset(model.flavors),
         mlflow=model.mlflow_version,
+        conda=tuple(
+            item
+            for item in conda_lines
+            if isinstance(item, str) and not _CONDA_OWN.fullmatch(item.strip())
+        ),
     )
 
 
+_CONDA_OWN = re.compile(r"(?:\S+::)?(?:python|pip)(?![\w-]).*")
 _CONDA_PYTHON = re.compile(r"python\s*={1,2}\s*([\d.]+)")
 
 
@@ -143,7 +152,8 @@ def _same_major(specifier: SpecifierSet) -> SpecifierSet:
 def as_installed(needs: Needs, folder: Path) -> list[str]:
     """The lines to give an installer for an environment that serves the model, sorted.
 
-    `folder` is the model's: `-r` and `-c` files of its own are given by their absolute path.
+    `folder` is the model's: `-r`, `-c` and `-f` places of its own are given by their absolute path.
+    Raises ValueError for an `-r` or `-c` that leads out of it.
     """
     mlflow = "mlflow-skinny" if needs.flavors <= SKINNY else "mlflow"
     lines = [_as_installed(line, mlflow, folder) for line in needs.lines]
@@ -156,10 +166,24 @@ def as_installed(needs: Needs, folder: Path) -> list[str]:
     return sorted([*lines, *floor])
 
 
+_PLACE = re.compile(
+    r"(-r|-c|-f|--requirement|--constraint|--find-links)(?:\s+|=|(?<=^-[rcf]))(\S+)$"
+)
+
+
 def _as_installed(line: str, mlflow: str, folder: Path) -> str:
-    if option := re.match(r"(-r|-c|--requirement|--constraint)[\s=]+(\S+)$", line):
-        inside = folder / option[2]
-        return f"{option[1]} {inside}" if inside.is_file() else line
+    if option := _PLACE.match(line):
+        scheme = re.match(r"([a-z][a-z0-9+.-]*):", option[2].lower())
+        if scheme and scheme[1] in {"http", "https"}:
+            return line
+        place = folder / option[2]
+        inside = Path(os.path.normpath(place)).is_relative_to(os.path.normpath(folder))
+        if inside and not scheme:
+            return f"{option[1]} {place}" if place.exists() else line
+        if option[1] not in {"-f", "--find-links"}:
+            # A complaint would quote the file.
+            raise ValueError(f"'{line}' leads out of the model's folder")
+        return line
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
@@ -189,6 +213,11 @@ def _name(line: str) -> str | None:
         return canonicalize_name(Requirement(line).name)
     except InvalidRequirement:
         return None
+
+
+def further_index(lines: Iterable[str]) -> bool:
+    """Whether a line names a package index beside the machine's."""
+    return any(re.match(r"--extra-index-url[\s=]", line) for line in lines)
 
 
 def environment_key(lines: Iterable[str], python: str, platform: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from lakeport.models.requirements import (
     Needs,
     as_installed,
     environment_key,
+    further_index,
     read_requirements,
     unmet,
 )
@@ -129,6 +130,51 @@ def test_constraints_beside_the_model_are_found(tmp_path: Path) -> None:
     needs = Needs(None, ("mlflow==3.1.0", "-c constraints.txt"), frozenset({"sklearn"}))
 
     assert f"-c {tmp_path}/constraints.txt" in as_installed(needs, tmp_path)
+
+
+@pytest.mark.parametrize("option", ["-r", "--requirement", "-c", "--constraint"])
+@pytest.mark.parametrize(
+    "place", ["/etc/passwd", "../other/file", "a/../../b", "file:///etc/hosts"]
+)
+def test_no_file_outside_the_model_is_read(tmp_path: Path, option: str, place: str) -> None:
+    needs = Needs(None, (f"{option} {place}",))
+
+    with pytest.raises(ValueError, match="leads out of the model's folder"):
+        as_installed(needs, tmp_path / "model")
+
+
+def test_wheels_beside_the_model_are_found(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    lines = ("--find-links wheels", "-f https://example.com/x", "-f /opt/wheels", "-r https://x/y")
+
+    installed = as_installed(Needs(None, lines), tmp_path)
+
+    assert f"--find-links {tmp_path}/wheels" in installed
+    assert set(lines[1:]) <= set(installed)
+
+
+@pytest.mark.parametrize(
+    ("line", "further"),
+    [
+        ("--extra-index-url https://example.com/simple", True),
+        ("--extra-index-url=https://example.com/simple", True),
+        ("--index-url https://example.com/simple", False),
+        ("six", False),
+    ],
+)
+def test_a_further_index_is_seen(line: str, further: bool) -> None:
+    assert further_index(["numpy", line]) == further
+
+
+def test_what_only_conda_installs_is_told(tmp_path: Path) -> None:
+    (tmp_path / "conda.yaml").write_text(
+        "dependencies:\n- python=3.9.18\n- conda-forge::pip\n- python-dateutil=2\n"
+        "- conda-forge::gdal>=3\n- pip: [six]\n"
+    )
+
+    needs = read_requirements(tmp_path, PYFUNC)
+
+    assert needs.conda == ("python-dateutil=2", "conda-forge::gdal>=3")
 
 
 def test_mlflows_own_files_are_read(tmp_path: Path) -> None:

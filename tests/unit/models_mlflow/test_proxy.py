@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from lakeport.api.mlflow import LARGEST_CALL, is_mlflow_path, mlflow_proxy
+from lakeport.api.mlflow import LARGEST_CALL, PAUSE, is_mlflow_path, mlflow_proxy
 from lakeport.models.base import RegistryUnavailable
 from tests.unit.models_mlflow.support import Handler, serving, upstream_serving
 
@@ -103,6 +104,33 @@ async def test_a_body_of_unknown_length_is_passed_on_in_chunks() -> None:
 
     assert seen["body"] == "onetwo"
     assert seen["headers"]["transfer-encoding"] == "chunked"
+
+
+async def test_pieces_of_a_large_body_leave_the_loop_to_others() -> None:
+    asked: list[float] = []
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) > 5:
+            await asyncio.Event().wait()  # the client stays
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": len(asked) < 5}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with upstream_serving(echo) as url:
+        upstream = At(url)
+        headers = [(b"transfer-encoding", b"chunked")]
+        scope = {"type": "http", "method": "PUT", "path": ARTIFACT, "headers": headers}
+        await asyncio.wait_for(mlflow_proxy(upstream)(scope, receive, send), 30)
+        await upstream.close()
+
+    assert sent[0]["status"] == 200
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked[:5])]
+    assert len(pauses) == 4
+    # A bound below: more is up to the machine. Clocks tick in nanoseconds, loops in their own way.
+    assert min(pauses) > PAUSE / 2
 
 
 async def test_who_the_caller_is_stays_with_us() -> None:
@@ -200,6 +228,8 @@ async def test_other_methods_are_refused() -> None:
         ("/api/2.0/mlflow-artifacts/artifacts", True),
         ("/ajax-api/2.0/mlflow/runs/get", True),
         ("/version", True),
+        ("/v1/traces", True),
+        ("/v1/traces/x", False),
         ("/version/x", False),
         ("/api/2.0/serving-endpoints", False),
         ("/api/5.0/mlflow/x", False),
@@ -247,6 +277,18 @@ async def test_a_server_that_breaks_the_connection_is_unavailable() -> None:
     async with proxied(handler) as at, at.client.post(at.at(SEARCH), json={}) as answer:
         assert answer.status == 503
         assert answer.headers["Retry-After"] == "1"
+
+
+async def test_lakeports_own_credentials_are_not_the_callers_business() -> None:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=401, headers={"WWW-Authenticate": "Basic"}, text="no token")
+
+    async with proxied(handler) as at, at.client.get(at.at(SEARCH)) as answer:
+        body = await answer.json()
+
+    assert answer.status == 503
+    assert "WWW-Authenticate" not in answer.headers
+    assert body["message"] == "The MLflow server refuses Lakeport's credentials (HTTP 401)."
 
 
 async def test_a_read_is_asked_again_when_the_connection_broke() -> None:

@@ -198,9 +198,19 @@ async def test_what_a_failing_download_says_is_in_the_log(tmp_path: Path) -> Non
 async def test_errors_of_the_outside_server_are_told_apart(tmp_path: Path) -> None:
     registry = outside(tmp_path, "http://127.0.0.1:9")  # the discard port: nobody listens
 
-    with pytest.raises(RegistryUnavailable, match="did not answer"):
+    with pytest.raises(RegistryUnavailable, match=r"did not answer \(no connection\)"):
         await registry.resolve("iris", "1")
     await registry.close()
+
+
+async def test_an_address_without_mlflow_is_no_registry_without_the_model(setting: Setting) -> None:
+    setting.mlflow.answers["mlflow/model-versions/get"] = {
+        "error_code": "ENDPOINT_NOT_FOUND",
+        "message": "No API found",
+    }
+
+    with pytest.raises(RegistryUnavailable, match="answered with HTTP 404"):
+        await setting.registry.resolve("iris", "1")
 
 
 async def test_a_registry_that_is_off_says_so(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ Imports MLflow, so nothing of Lakeport imports this.
 """
 
 import argparse
+import contextlib
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 
 import uvicorn  # first: `mlflow.server` looks whether it is there, to know that it is a server
@@ -29,7 +32,10 @@ from mlflow.server import (
 )
 from mlflow.server.fastapi_app import app
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import (
+    _TEMP_ARTIFACT_PREFIX,
+    LocalArtifactRepository,
+)
 
 #: What clients are told: they come back to the server for artifacts.
 ARTIFACT_ROOT = "mlflow-artifacts:/"
@@ -57,6 +63,21 @@ def confine_local_artifacts(folder: Path) -> None:
 
     for scheme in ("", "file"):
         _artifact_repository_registry.register(scheme, ConfinedArtifactRepository)
+
+
+def remove_broken_uploads(folder: Path, before: float) -> None:
+    """Remove what uploads left behind that were under way when an earlier server was killed.
+
+    They are hidden, and may be as large as a model. `before` is a time in seconds since the epoch:
+    a later one may still be going on.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(_TEMP_ARTIFACT_PREFIX):
+                file = Path(place, name)
+                with contextlib.suppress(OSError):
+                    if file.stat().st_mtime < before:
+                        file.unlink()
 
 
 def open_stores(database: Path, artifacts: Path) -> None:
@@ -87,6 +108,10 @@ def main() -> None:
     parser.add_argument("--socket", required=True)
     arguments = parser.parse_args()
     os.umask(0o077)
+    # Beside the start: there may be very many files.
+    threading.Thread(
+        target=remove_broken_uploads, args=(arguments.artifacts, time.time()), daemon=True
+    ).start()
     confine_local_artifacts(arguments.artifacts)
     open_stores(arguments.database, arguments.artifacts)
     config = uvicorn.Config(

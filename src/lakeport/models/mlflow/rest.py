@@ -74,12 +74,17 @@ async def check(answer: aiohttp.ClientResponse) -> None:
     if 400 <= answer.status < 500:
         try:
             body = await answer.json(content_type=None)
-            raise Refused(str(body["error_code"]), str(body.get("message", "")))
+            if body["error_code"] != "ENDPOINT_NOT_FOUND":  # no MLflow, or not at this address
+                raise Refused(str(body["error_code"]), str(body.get("message", "")))
         except (ValueError, KeyError, TypeError, AttributeError):
             pass  # not MLflow's form: say what came
     raise RegistryUnavailable(f"The model registry answered with HTTP {answer.status}.")
 
 
 def unreachable(error: Exception) -> RegistryUnavailable:
-    reason = "it took too long" if isinstance(error, TimeoutError) else type(error).__name__
+    reason = type(error).__name__
+    if isinstance(error, TimeoutError):
+        reason = "it took too long"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        reason = "no connection"
     return RegistryUnavailable(f"The model registry did not answer ({reason}).")

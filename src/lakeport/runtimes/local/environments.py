@@ -17,6 +17,7 @@ from lakeport.models.mlmodel import MLmodel
 from lakeport.models.requirements import (
     as_installed,
     environment_key,
+    further_index,
     read_requirements,
     unmet,
 )
@@ -71,7 +72,12 @@ class Environments:
         if self._manager == "local":
             say("Lakeport's own environment is used for every model (env_manager is local).")
             return Path(sys.executable)
-        plan = await asyncio.to_thread(_plan, model, folder)
+        try:
+            plan = await asyncio.to_thread(_plan, model, folder)
+        except ValueError as error:
+            raise StartFailed(f"the model's requirements cannot be met: {error}") from error
+        if plan.conda:
+            say("WARNING: What only conda could install is left out: " + ", ".join(plan.conda))
         for reason in plan.reasons:
             say(reason)
         if not plan.reasons:
@@ -121,7 +127,9 @@ class Environments:
         say("Installing: " + ", ".join(plan.lines))
         install = ("pip", "install", "--python", str(python), "--requirement", str(wanted))
         indexes = uv_arguments(environ=self._environ)
-        await self._uv(*install, *indexes, cwd=model_folder, say=say)
+        # As pip does: every index counts the same, and the best release is taken.
+        more = {"UV_INDEX_STRATEGY": "unsafe-best-match"} if further_index(plan.lines) else {}
+        await self._uv(*install, *indexes, cwd=model_folder, say=say, defaults=more)
         await asyncio.to_thread((target / COMPLETE).write_text, made, encoding="ascii")
         say("The environment is complete.")
         return python
@@ -141,8 +149,13 @@ class Environments:
             return False
         return True
 
-    async def _uv(self, *arguments: str, cwd: Path, say: Say) -> None:
-        """Run uv; a failure is a StartFailed with the last that it said."""
+    async def _uv(
+        self, *arguments: str, cwd: Path, say: Say, defaults: Mapping[str, str] | None = None
+    ) -> None:
+        """Run uv; a failure is a StartFailed with the last that it said.
+
+        `defaults` are variables for it that the machine's own settings win over.
+        """
         last: deque[str] = deque(maxlen=SHOWN_LINES)
         begun = b""
 
@@ -154,11 +167,10 @@ class Environments:
                 last.append(text)
                 say(text)
 
+        own = {"UV_COMPILE_BYTECODE": "1", "NO_COLOR": "1"} | self._marks
         child = await start_guarded(
             [uv.find_uv_bin(), *arguments, *_UV_OPTIONS],
-            env=uv_environment(
-                {"UV_COMPILE_BYTECODE": "1", "NO_COLOR": "1"} | self._marks, environ=self._environ
-            ),
+            env=dict(defaults or {}) | uv_environment(own, environ=self._environ),
             cwd=cwd,
             output=heard,
         )
@@ -198,6 +210,8 @@ class _Plan:
     python: str
     lines: list[str]
     key: str
+    #: What only conda could install.
+    conda: tuple[str, ...]
 
 
 def _plan(model: MLmodel, folder: Path) -> _Plan:
@@ -216,6 +230,7 @@ def _plan(model: MLmodel, folder: Path) -> _Plan:
         python=python,
         lines=lines,
         key=environment_key(lines, python, sysconfig.get_platform(), folder),
+        conda=needs.conda,
     )
 
 
