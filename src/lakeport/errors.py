@@ -5,6 +5,7 @@
     ├── InvalidParameter    400 INVALID_PARAMETER_VALUE   a field is wrong; names the field
     ├── BadRequest          400 BAD_REQUEST               a model refused its input
     ├── InvalidState        400 INVALID_STATE             stopped, failed, or the wrong moment
+    ├── LimitExceeded       400 RESOURCE_LIMIT_EXCEEDED   as many scopes or secrets as there may be
     ├── Unauthenticated     401 UNAUTHENTICATED
     ├── PermissionDenied    403 PERMISSION_DENIED
     ├── NotFound            404 RESOURCE_DOES_NOT_EXIST   a thing of the control plane
@@ -12,6 +13,7 @@
     ├── MethodNotAllowed    405 METHOD_NOT_ALLOWED
     ├── RequestTimeout      408 REQUEST_TIMEOUT           the caller was too slow in sending
     ├── AlreadyExists       409 RESOURCE_ALREADY_EXISTS
+    │   └── ScopeExists     400 RESOURCE_ALREADY_EXISTS   a scope of secrets
     ├── Conflict            409 RESOURCE_CONFLICT
     ├── TooLarge            413 REQUEST_TOO_LARGE
     ├── UnsupportedMedia    415 UNSUPPORTED_MEDIA_TYPE
@@ -89,6 +91,11 @@ class InvalidState(ApiError):
     error_code = "INVALID_STATE"
 
 
+class LimitExceeded(ApiError):
+    status = 400
+    error_code = "RESOURCE_LIMIT_EXCEEDED"
+
+
 class Unauthenticated(ApiError):
     status = 401
     error_code = "UNAUTHENTICATED"
@@ -122,6 +129,10 @@ class RequestTimeout(ApiError):
 class AlreadyExists(ApiError):
     status = 409
     error_code = "RESOURCE_ALREADY_EXISTS"
+
+
+class ScopeExists(AlreadyExists):
+    status = 400
 
 
 class Conflict(ApiError):

@@ -25,6 +25,8 @@ class MLmodel:
     signature: Mapping[str, object] = field(default_factory=dict)
     #: `saved_input_example_info`, empty without one.
     example: Mapping[str, object] = field(default_factory=dict)
+    #: `metadata.task`, by which Databricks knows agents and language models: "agent/v2/chat".
+    task: str | None = None
 
 
 def read_mlmodel(folder: Path) -> MLmodel:
@@ -47,7 +49,13 @@ def read_mlmodel(folder: Path) -> MLmodel:
         mlflow_version=str(version) if version else None,
         signature=_mapping(document.get("signature")),
         example=_mapping(document.get("saved_input_example_info")),
+        task=_task(document),
     )
+
+
+def _task(document: Mapping[str, object]) -> str | None:
+    task = _mapping(document.get("metadata")).get("task")
+    return task if isinstance(task, str) and 0 < len(task) <= 64 else None
 
 
 def read_bounded(path: Path, limit: int = MAX_BYTES) -> str:

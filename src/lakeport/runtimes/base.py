@@ -8,7 +8,10 @@ process could do the same. Adapters are held to `tests/suites/runtime.py`.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
+
+from lakeport.wire.chat import Operation
 
 
 class StartFailed(Exception):
@@ -17,6 +20,19 @@ class StartFailed(Exception):
 
 class ReplicaLost(Exception):
     """The replica died, or its connection broke, while it held the request."""
+
+
+class Kind(StrEnum):
+    """Who answers for a served entity."""
+
+    #: An MLflow model in worker processes.
+    MODEL = "model"
+    #: A chat or embedding model in an engine of ours: llama.cpp, vLLM, the embedder.
+    ENGINE = "engine"
+    #: An outside server.
+    EXTERNAL = "external"
+    #: Answers from a file, for tests and demos.
+    SCRIPTED = "scripted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,11 @@ class DeploymentSpec:
     #: Requests that one replica takes at a time (WIRE: four).
     concurrency: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind = Kind.MODEL
+    #: EXTERNAL: `external_model` as EntityRecord.external has it.
+    external: Mapping[str, Any] | None = None
+    #: ENGINE: "llm/v1/chat" or "llm/v1/embeddings"; SCRIPTED likewise.
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,8 @@ class ModelInterface:
     params: list[dict[str, object]] | None
     #: An input example in the scoring protocol's form, e.g. {"dataframe_split": {...}}.
     example: object | None = None
+    #: What Databricks calls the model's task, e.g. "agent/v2/chat"; None for a classic model.
+    task: str | None = None
 
 
 # --- the front's half ---------------------------------------------------------------------------
@@ -121,6 +144,12 @@ class Call:
     content_encoding: str | None
     #: time.monotonic() by which the answer must be there.
     deadline: float
+    #: On the OpenAI wire: what `body`, a JSON object in its final form, asks for.
+    operation: Operation | None = None
+    #: On the OpenAI wire: whether the answer comes as a Stream.
+    stream: bool = False
+    #: For a worker: the OpenAI route by which `body`, as its caller sent it, came; None: by none.
+    route: Operation | None = None
 
 
 @dataclass(slots=True)
@@ -130,13 +159,16 @@ class Answer:
     status: int
     body: bytes
     content_type: str = "application/json"
-    #: (error_code, message) for a status of 400 and above.
+    #: (error_code, message) for a status of 400 and above. An outside server's own refusal has
+    #: none: its status and its `body`, in its dialect, are handed on.
     error: tuple[str, str] | None = None
     #: Seconds that the model computed.
     seconds: float = 0.0
     #: `client_request_id` and `usage_context`, taken out of the body by the worker.
     client_request_id: str | None = None
     usage_context: Mapping[str, str] | None = None
+    #: Whole seconds that it asks its caller to wait, with a 429 or 503.
+    retry_after: int | None = None
 
 
 class Stream(Protocol):

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from lakeport.auth.callers import AccessList
+from lakeport.auth.callers import AccessList, ScopePermission
+from lakeport.runtimes.base import Kind
+from lakeport.wire.chat import ChatTarget
 
 
 class ConfigUpdate(StrEnum):
@@ -39,6 +41,17 @@ class EntityRecord:
     environment: Mapping[str, str] = field(default_factory=dict)
     creator: str = ""
     created_at: int = 0
+    kind: Kind = Kind.MODEL
+    #: How it is spoken to on the OpenAI wire; None for a model in a worker.
+    chat: ChatTarget | None = None
+    #: EXTERNAL: `external_model` as the wire has it; keys are references ("{{secrets/s/k}}") or
+    #: sealed by the vault, never in clear.
+    external: Mapping[str, Any] | None = None
+    #: Provisioned throughput as asked for, to be shown again: min_provisioned_throughput,
+    #: max_provisioned_throughput, provisioned_model_units.
+    provisioned: Mapping[str, int] = field(default_factory=dict)
+    #: How the entity of a fixed endpoint is described: name, display_name, description.
+    foundation: Mapping[str, str] | None = None
     #: The last config version in which anything of this entity changed: part of what tells one
     #: deployment from another, so that an entity asked for again after a change starts afresh.
     since_version: int = 1
@@ -84,6 +97,9 @@ class EndpointRecord:
     access: AccessList = field(default_factory=AccessList)
     #: Made by `lakeport serve --model`, not through the API.
     from_flag: bool = False
+    #: Made by `--chat` or `--embeddings`: lives as long as the flag, is not stored, and the API
+    #: cannot change it.
+    fixed: bool = False
     #: Counts writes; a save against an older revision is refused.
     revision: int = 0
 
@@ -108,6 +124,33 @@ class TokenRecord:
     created_at: int
     #: None: never.
     expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretScopeRecord:
+    name: str
+    created_at: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRecord:
+    """A secret, encrypted (auth/sealing.py)."""
+
+    scope: str
+    key: str
+    #: Which key file it was encrypted with.
+    key_id: str
+    ciphertext: bytes = field(repr=False)
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecretAclRecord:
+    scope: str
+    #: A user's or a group's name.
+    principal: str
+    permission: ScopePermission
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,13 +55,14 @@ class ServedEntityInput(_In):
     max_provisioned_concurrency: Whole | None = None
     environment_vars: dict[str, str] | None = None
     burst_scaling_enabled: bool | None = None
-    # Known to Databricks, refused here by name
     external_model: dict[str, Any] | None = None
+    # For models of the catalogue
+    min_provisioned_throughput: int | None = Field(None, ge=0, le=2**31 - 1)
+    max_provisioned_throughput: int | None = Field(None, ge=0, le=2**31 - 1)
+    provisioned_model_units: int | None = Field(None, ge=0, le=2**31 - 1)
+    # Known to Databricks, refused here by name
     foundation_model: dict[str, Any] | None = None
     instance_profile_arn: str | None = None
-    min_provisioned_throughput: Whole | None = None
-    max_provisioned_throughput: Whole | None = None
-    provisioned_model_units: Whole | None = None
 
 
 class CoreConfigInput(_In):
@@ -88,6 +89,26 @@ class CreateEndpoint(_In):
     ai_gateway: dict[str, Any] | None = None
     rate_limits: list[dict[str, Any]] | None = None
     telemetry_config: dict[str, Any] | None = None
+
+
+class PtConfigInput(_In):
+    """A config of provisioned throughput: models of the catalogue only."""
+
+    served_entities: list[ServedEntityInput] | None = None
+    traffic_config: TrafficConfig | None = None
+
+
+class CreatePtEndpoint(_In):
+    name: str
+    config: PtConfigInput
+    tags: list[Tag] | None = None
+    email_notifications: EmailNotifications | None = None
+    budget_policy_id: str | None = None
+    ai_gateway: dict[str, Any] | None = None
+
+
+class UpdatePtConfig(_In):
+    config: PtConfigInput
 
 
 class PatchTags(_In):
@@ -127,13 +148,25 @@ class EntityState(_Out):
     deployment_state_message: str = ""
 
 
+class FoundationModel(_Out):
+    name: str
+    display_name: str | None = None
+    docs: str | None = None
+    description: str | None = None
+
+
 class ServedEntity(_Out):
     name: str
-    entity_name: str
-    entity_version: str
-    workload_type: str
+    entity_name: str | None = None
+    entity_version: str | None = None
+    external_model: dict[str, Any] | None = None
+    foundation_model: FoundationModel | None = None
+    workload_type: str | None = None
     workload_size: str | None = None
-    scale_to_zero_enabled: bool
+    scale_to_zero_enabled: bool | None = None
+    min_provisioned_throughput: int | None = None
+    max_provisioned_throughput: int | None = None
+    provisioned_model_units: int | None = None
     min_provisioned_concurrency: int | None = None
     max_provisioned_concurrency: int | None = None
     environment_vars: dict[str, str] | None = None
@@ -182,8 +215,10 @@ class PendingConfig(CoreConfig):
 
 class EntitySummary(_Out):
     name: str
-    entity_name: str
-    entity_version: str
+    entity_name: str | None = None
+    entity_version: str | None = None
+    external_model: dict[str, Any] | None = None
+    foundation_model: FoundationModel | None = None
 
 
 class ModelSummary(_Out):
@@ -205,12 +240,14 @@ class EndpointTag(_Out):
 class EndpointSummary(_Out):
     """One endpoint in a list: no sizes, no traffic."""
 
-    id: str
+    #: None for those that a setting made, as Databricks' own foundation model endpoints have none.
+    id: str | None = None
     name: str
     creator: str
     creation_timestamp: int
     last_updated_timestamp: int
     description: str
+    task: str | None = None
     state: EndpointState
     config: ConfigSummary | None = None
     tags: list[EndpointTag]
@@ -218,12 +255,13 @@ class EndpointSummary(_Out):
 
 
 class EndpointDetailed(_Out):
-    id: str
+    id: str | None = None
     name: str
     creator: str
     creation_timestamp: int
     last_updated_timestamp: int
     description: str
+    task: str | None = None
     route_optimized: bool
     permission_level: str
     state: EndpointState
@@ -232,6 +270,14 @@ class EndpointDetailed(_Out):
     tags: list[EndpointTag]
     email_notifications: EmailNotifications | None = None
     budget_policy_id: str | None = None
+
+
+class OptimizationInfo(_Out):
+    """Whether a model can have provisioned throughput, and in steps of how many tokens a second."""
+
+    optimizable: bool
+    model_type: str | None = None
+    throughput_chunk_size: int | None = None
 
 
 class EndpointList(_Out):

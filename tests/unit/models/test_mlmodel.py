@@ -48,6 +48,27 @@ def test_flavors_and_versions(tmp_path: Path) -> None:
     assert model.mlflow_version == "3.17.2"
 
 
+@pytest.mark.parametrize(
+    ("metadata", "task"),
+    [
+        ("metadata: {task: agent/v2/chat}", "agent/v2/chat"),
+        ("metadata: {task: llm/v1/chat, more: [1]}", "llm/v1/chat"),
+        ("", None),
+        ("metadata: null", None),
+        ("metadata: [task]", None),
+        ("metadata: {other: 1}", None),
+        ("metadata: {task: ''}", None),
+        ("metadata: {task: 3}", None),
+        ("metadata: {task: [agent/v1/chat]}", None),
+        (f"metadata: {{task: {'x' * 65}}}", None),
+    ],
+)
+def test_the_task_is_what_the_metadata_says(
+    tmp_path: Path, metadata: str, task: str | None
+) -> None:
+    assert read_mlmodel(save(tmp_path, BARE + metadata)).task == task
+
+
 def test_the_signature_is_parsed(tmp_path: Path) -> None:
     said = signature(save(tmp_path, SKLEARN))
 

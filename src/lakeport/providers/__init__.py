@@ -1,0 +1,1 @@
+"""Servers outside Lakeport that speak the OpenAI wire."""
