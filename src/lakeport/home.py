@@ -46,6 +46,16 @@ class Home:
         return self.path / "models"
 
     @property
+    def weights(self) -> Path:
+        """Files of models that are known by name, a folder each."""
+        return self.path / "weights"
+
+    @property
+    def catalogue(self) -> Path:
+        """Where it exists, it adds to the models known by name; see models/catalogue.py."""
+        return self.path / "catalogue.toml"
+
+    @property
     def envs(self) -> Path:
         """Python environments built for models."""
         return self.path / "envs"
@@ -72,6 +82,11 @@ class Home:
     def token_changes(self) -> Path:
         """Grows by a byte with each `lakeport token`; see auth/tokens.py."""
         return self.path / "token-changes"
+
+    @property
+    def secrets_key(self) -> Path:
+        """What secrets are encrypted with; made at first use, see auth/sealing.py."""
+        return self.path / "secrets.key"
 
     @property
     def lock_file(self) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lakeport.auth.callers import AccessList, Level
+from lakeport.auth.callers import AccessList, Level, ScopePermission
 from lakeport.errors import AlreadyExists, NotFound
 from lakeport.stores.base import EVENTS_KEPT, StaleRecord, Store, StoreError
 from lakeport.stores.records import (
@@ -18,6 +18,9 @@ from lakeport.stores.records import (
     EntityRecord,
     EventRecord,
     RouteRecord,
+    SecretAclRecord,
+    SecretRecord,
+    SecretScopeRecord,
     TokenRecord,
 )
 
@@ -90,6 +93,20 @@ def token(id: str) -> TokenRecord:
 
 def caller(name: str, *groups: str) -> CallerRecord:
     return CallerRecord(f"id of {name}", name, frozenset(groups), created_at=1)
+
+
+def scope(name: str) -> SecretScopeRecord:
+    return SecretScopeRecord(name, created_at=1, created_by="ada")
+
+
+def secret(scope: str, key: str, ciphertext: bytes = b"\x00\xff'") -> SecretRecord:
+    return SecretRecord(scope, key, "id of the key", ciphertext, updated_at=1_700_000_000_000)
+
+
+def acl(
+    scope: str, principal: str = "ada", permission: ScopePermission = ScopePermission.MANAGE
+) -> SecretAclRecord:
+    return SecretAclRecord(scope, principal, permission)
 
 
 class StoreSuite:
@@ -231,6 +248,78 @@ class StoreSuite:
         assert "digest of a" not in str(refusal.value)
         assert await store.tokens() == [token("a")]
 
+    # Secrets
+
+    async def test_secrets_are_replaced_by_scope_and_key(self, store: Store) -> None:
+        for name in ("b", "B", "a"):
+            await store.insert_secret_scope(scope(name), acl(name))
+
+        for record in (secret("b", "k"), secret("a", "k"), secret("b", "K"), secret("B", "k")):
+            await store.save_secret(record)
+        await store.save_secret(secret("b", "k", b"other"))
+
+        assert await store.secret_scopes() == [scope("B"), scope("a"), scope("b")]
+        assert await store.secrets() == [
+            secret("B", "k"),
+            secret("a", "k"),
+            secret("b", "K"),
+            secret("b", "k", b"other"),
+        ]
+
+    async def test_a_secret_is_stored_until_it_is_deleted(self, store: Store) -> None:
+        await store.insert_secret_scope(scope("s"), acl("s"))
+        await store.save_secret(secret("s", "a"))
+        await store.save_secret(secret("s", "b"))
+
+        assert await store.delete_secret("s", "a") is True
+        assert await store.delete_secret("s", "a") is False
+        assert await store.delete_secret("other", "b") is False
+
+        assert await store.secrets() == [secret("s", "b")]
+
+    async def test_a_scope_has_permissions_from_its_first_moment(self, store: Store) -> None:
+        await store.insert_secret_scope(scope("s"), acl("s"))
+        await store.save_secret_acl(acl("s", "users", ScopePermission.READ))
+        await store.save_secret_acl(acl("s", "users", ScopePermission.WRITE))
+        await store.save_secret_acl(acl("s", "bob", ScopePermission.READ))
+
+        assert await store.delete_secret_acl("s", "bob") is True
+        assert await store.delete_secret_acl("s", "bob") is False
+
+        assert await store.secret_acls() == [
+            acl("s"),
+            acl("s", "users", ScopePermission.WRITE),
+        ]
+
+    async def test_a_scope_is_made_once(self, store: Store) -> None:
+        await store.insert_secret_scope(scope("s"), acl("s"))
+
+        with pytest.raises(AlreadyExists, match="Scope s already exists"):
+            await store.insert_secret_scope(scope("s"), acl("s", "bob"))
+
+        assert await store.secret_acls() == [acl("s")]
+
+    async def test_a_deleted_scope_takes_all_that_is_in_it(self, store: Store) -> None:
+        for name in ("gone", "kept"):
+            await store.insert_secret_scope(scope(name), acl(name))
+            await store.save_secret(secret(name, "k"))
+
+        assert await store.delete_secret_scope("gone") is True
+        assert await store.delete_secret_scope("gone") is False
+
+        assert await store.secret_scopes() == [scope("kept")]
+        assert await store.secrets() == [secret("kept", "k")]
+        assert await store.secret_acls() == [acl("kept")]
+
+    async def test_nothing_is_put_into_a_scope_that_is_not_there(self, store: Store) -> None:
+        with pytest.raises(StoreError):
+            await store.save_secret(secret("none", "k"))
+        with pytest.raises(StoreError):
+            await store.save_secret_acl(acl("none"))
+
+        assert await store.secrets() == []
+        assert await store.secret_acls() == []
+
     # Events
 
     async def test_events_are_told_in_order_by_endpoint_and_from_an_id_on(
@@ -332,6 +421,8 @@ class DurableStoreSuite(StoreSuite):
         record = await store.save_endpoint(replace(record, active=config(1)), event("told"))
         await store.save_caller(caller("ada", "users"))
         await store.insert_token(token("a"))
+        await store.insert_secret_scope(scope("s"), acl("s"))
+        await store.save_secret(secret("s", "k"))
         await store.set_mark("workspace", "1")
         before = await store.events()
         await store.close()
@@ -341,6 +432,8 @@ class DurableStoreSuite(StoreSuite):
         assert await again.endpoints() == [record]
         assert await again.callers() == [caller("ada", "users")]
         assert await again.tokens() == [token("a")]
+        assert await again.secrets() == [secret("s", "k")]
+        assert await again.secret_acls() == [acl("s")]
         assert await again.events() == before
         assert await again.mark("workspace") == "1"
 

@@ -18,6 +18,14 @@ class Level(IntEnum):
     CAN_MANAGE = 3
 
 
+class ScopePermission(IntEnum):
+    """Databricks' permissions on a scope of secrets; each includes those below it."""
+
+    READ = 1
+    WRITE = 2
+    MANAGE = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One authenticated caller: a user of the workspace with the groups they are in."""

@@ -13,6 +13,9 @@ from lakeport.stores.records import (
     ConfigRecord,
     EndpointRecord,
     EventRecord,
+    SecretAclRecord,
+    SecretRecord,
+    SecretScopeRecord,
     TokenRecord,
 )
 
@@ -71,6 +74,33 @@ class Store(Protocol):
     async def insert_token(self, record: TokenRecord) -> None: ...
 
     async def delete_token(self, id: str) -> bool:
+        """False when there was none."""
+
+    # Secrets
+    async def secret_scopes(self) -> Sequence[SecretScopeRecord]: ...
+
+    async def insert_secret_scope(self, record: SecretScopeRecord, acl: SecretAclRecord) -> None:
+        """A new scope with its first permission. Raises AlreadyExists."""
+
+    async def delete_secret_scope(self, name: str) -> bool:
+        """With its secrets and permissions; False when there was none."""
+
+    async def secrets(self) -> Sequence[SecretRecord]: ...
+
+    async def save_secret(self, record: SecretRecord) -> None:
+        """Insert, or replace the one with the same scope and key. Raises StoreError without the
+        scope."""
+
+    async def delete_secret(self, scope: str, key: str) -> bool:
+        """False when there was none."""
+
+    async def secret_acls(self) -> Sequence[SecretAclRecord]: ...
+
+    async def save_secret_acl(self, record: SecretAclRecord) -> None:
+        """Insert, or replace the one with the same scope and principal. Raises StoreError without
+        the scope."""
+
+    async def delete_secret_acl(self, scope: str, principal: str) -> bool:
         """False when there was none."""
 
     # Events

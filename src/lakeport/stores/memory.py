@@ -10,6 +10,9 @@ from lakeport.stores.records import (
     ConfigRecord,
     EndpointRecord,
     EventRecord,
+    SecretAclRecord,
+    SecretRecord,
+    SecretScopeRecord,
     TokenRecord,
 )
 
@@ -25,6 +28,9 @@ class MemoryStore:
         self._configs: dict[tuple[str, int], ConfigRecord] = {}
         self._callers: dict[str, CallerRecord] = {}
         self._tokens: dict[str, TokenRecord] = {}
+        self._scopes: dict[str, SecretScopeRecord] = {}
+        self._secrets: dict[tuple[str, str], SecretRecord] = {}
+        self._acls: dict[tuple[str, str], SecretAclRecord] = {}
         self._events: list[EventRecord] = []
         self._last_event = 0
         self._marks: dict[str, str] = {}
@@ -82,6 +88,48 @@ class MemoryStore:
 
     async def delete_token(self, id: str) -> bool:
         return self._tokens.pop(id, None) is not None
+
+    # Secrets
+
+    async def secret_scopes(self) -> Sequence[SecretScopeRecord]:
+        return sorted(self._scopes.values(), key=lambda found: found.name)
+
+    async def insert_secret_scope(self, record: SecretScopeRecord, acl: SecretAclRecord) -> None:
+        if record.name in self._scopes:
+            raise AlreadyExists(f"Scope {record.name} already exists")
+        self._scopes[record.name] = record
+        self._acls[acl.scope, acl.principal] = acl
+
+    async def delete_secret_scope(self, name: str) -> bool:
+        if self._scopes.pop(name, None) is None:
+            return False
+        self._secrets = {key: kept for key, kept in self._secrets.items() if key[0] != name}
+        self._acls = {key: kept for key, kept in self._acls.items() if key[0] != name}
+        return True
+
+    async def secrets(self) -> Sequence[SecretRecord]:
+        return [self._secrets[key] for key in sorted(self._secrets)]
+
+    async def save_secret(self, record: SecretRecord) -> None:
+        self._require_scope(record.scope)
+        self._secrets[record.scope, record.key] = record
+
+    async def delete_secret(self, scope: str, key: str) -> bool:
+        return self._secrets.pop((scope, key), None) is not None
+
+    async def secret_acls(self) -> Sequence[SecretAclRecord]:
+        return [self._acls[key] for key in sorted(self._acls)]
+
+    async def save_secret_acl(self, record: SecretAclRecord) -> None:
+        self._require_scope(record.scope)
+        self._acls[record.scope, record.principal] = record
+
+    async def delete_secret_acl(self, scope: str, principal: str) -> bool:
+        return self._acls.pop((scope, principal), None) is not None
+
+    def _require_scope(self, name: str) -> None:
+        if name not in self._scopes:
+            raise StoreError(f"There is no scope {name}.")
 
     # Events
 

@@ -35,8 +35,11 @@ def ensure_schema(connection: Connection, *, migrate: bool) -> None:
     upgrade(connection)
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing. Raises StoreError when the database is newer."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations that are missing, up to `revision`.
+
+    Raises StoreError when the database is newer.
+    """
     # Late imports: most starts need no alembic.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -46,7 +49,7 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:  # a revision that no file here describes
         raise StoreError(
             "The database was made by a newer version of Lakeport; use that or a newer one."

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
-    Table,
     create_engine,
     delete,
     insert,
@@ -22,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from lakeport.errors import AlreadyExists, NotFound
-from lakeport.stores import sqlite
+from lakeport.stores import sql_secrets, sqlite
 from lakeport.stores.base import EVENTS_KEPT, StaleRecord, StoreError
 from lakeport.stores.documents import (
     access_document,
@@ -36,8 +35,12 @@ from lakeport.stores.records import (
     ConfigUpdate,
     EndpointRecord,
     EventRecord,
+    SecretAclRecord,
+    SecretRecord,
+    SecretScopeRecord,
     TokenRecord,
 )
+from lakeport.stores.rows import as_row, put
 from lakeport.stores.schema import ensure_schema
 from lakeport.stores.tables import callers, configs, endpoints, events, marks, tokens
 
@@ -105,8 +108,8 @@ class SqlStore:
         return sorted(await self._read(work), key=lambda record: record.name)
 
     async def save_caller(self, record: CallerRecord) -> None:
-        row = {**_row(record), "groups": sorted(record.groups)}
-        await self._write(lambda db: _put(db, callers, {"name": record.name}, row))
+        values = {**as_row(record), "groups": sorted(record.groups)}
+        await self._write(lambda db: put(db, callers, {"name": record.name}, values))
 
     async def tokens(self) -> Sequence[TokenRecord]:
         def work(db: Connection) -> list[TokenRecord]:
@@ -116,11 +119,40 @@ class SqlStore:
         return await self._read(work)
 
     async def insert_token(self, record: TokenRecord) -> None:
-        await self._write(lambda db: db.execute(insert(tokens), _row(record)))
+        await self._write(lambda db: db.execute(insert(tokens), as_row(record)))
 
     async def delete_token(self, id: str) -> bool:
         query = delete(tokens).where(tokens.c.id == id)
         return await self._write(lambda db: db.execute(query).rowcount > 0)
+
+    # Secrets
+
+    async def secret_scopes(self) -> Sequence[SecretScopeRecord]:
+        return await self._read(sql_secrets.scopes)
+
+    async def insert_secret_scope(self, record: SecretScopeRecord, acl: SecretAclRecord) -> None:
+        await self._write(lambda db: sql_secrets.insert_scope(db, record, acl))
+
+    async def delete_secret_scope(self, name: str) -> bool:
+        return await self._write(lambda db: sql_secrets.delete_scope(db, name))
+
+    async def secrets(self) -> Sequence[SecretRecord]:
+        return await self._read(sql_secrets.secret_records)
+
+    async def save_secret(self, record: SecretRecord) -> None:
+        await self._write(lambda db: sql_secrets.save_secret(db, record))
+
+    async def delete_secret(self, scope: str, key: str) -> bool:
+        return await self._write(lambda db: sql_secrets.delete_secret(db, scope, key))
+
+    async def secret_acls(self) -> Sequence[SecretAclRecord]:
+        return await self._read(sql_secrets.acls)
+
+    async def save_secret_acl(self, record: SecretAclRecord) -> None:
+        await self._write(lambda db: sql_secrets.save_acl(db, record))
+
+    async def delete_secret_acl(self, scope: str, principal: str) -> bool:
+        return await self._write(lambda db: sql_secrets.delete_acl(db, scope, principal))
 
     # Events
 
@@ -146,8 +178,8 @@ class SqlStore:
         return await self._read(lambda db: db.execute(query).scalar())
 
     async def set_mark(self, name: str, value: str) -> None:
-        row = {"name": name, "value": value}
-        await self._write(lambda db: _put(db, marks, {"name": name}, row))
+        values = {"name": name, "value": value}
+        await self._write(lambda db: put(db, marks, {"name": name}, values))
 
     # The thread
 
@@ -192,17 +224,6 @@ class SqlStore:
             raise StoreError(f"The database could not do it: {error}.") from error
 
 
-def _row(record: CallerRecord | TokenRecord | EventRecord) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def _put(db: Connection, table: Table, key: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """Replace the row with this key, or insert it."""
-    where = [table.c[name] == value for name, value in key.items()]
-    if not db.execute(update(table).where(*where).values(**row)).rowcount:
-        db.execute(insert(table), dict(row))
-
-
 def _endpoints(db: Connection) -> list[EndpointRecord]:
     current = (
         select(configs)
@@ -236,7 +257,9 @@ def _endpoint_record(
 
 
 def _endpoint_row(record: EndpointRecord) -> dict[str, Any]:
-    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    row = as_row(record)
+    if row.pop("fixed"):
+        raise ValueError("a fixed endpoint is not stored")
     active, pending = row.pop("active"), row.pop("pending")
     row["config_update"] = row.pop("update").value
     return {
@@ -283,7 +306,7 @@ def _put_configs(db: Connection, record: EndpointRecord) -> None:
     for config in (record.active, record.pending):
         if config is not None:
             key = {"endpoint_id": record.id, "version": config.version}
-            _put(db, configs, key, {**key, "document": config_document(config)})
+            put(db, configs, key, {**key, "document": config_document(config)})
 
 
 def _add_events(db: Connection, told: Sequence[EventRecord]) -> None:
@@ -291,8 +314,8 @@ def _add_events(db: Connection, told: Sequence[EventRecord]) -> None:
         return
     newest = 0
     for event in told:
-        row = _row(event)
-        del row["id"]
-        newest = db.execute(insert(events).values(**row).returning(events.c.id)).scalar_one()
+        values = as_row(event)
+        del values["id"]
+        newest = db.execute(insert(events).values(**values).returning(events.c.id)).scalar_one()
     # Costs one look at the start of the index when there is nothing to remove.
     db.execute(delete(events).where(events.c.id <= newest - EVENTS_KEPT))

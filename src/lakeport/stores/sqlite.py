@@ -2,12 +2,15 @@
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, event
 
 #: Seconds that a transaction waits for another process's.
 _BUSY = 5.0
+#: Seconds between two tries where SQLite itself does not wait.
+_PAUSE = 0.005
 #: Marks connections that will write; see SqlStore.
 WRITES = "lakeport_writes"
 
@@ -37,8 +40,26 @@ def prepare(engine: Engine) -> None:
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     # The driver would begin transactions by itself, late and not for DDL: `_on_begin` does.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _write_ahead(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on, which stays on for the file.
+
+    While another process does so, a new database's first moments, SQLite refuses at once instead
+    of waiting as it does elsewhere.
+    """
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _on_begin(connection: Connection) -> None:

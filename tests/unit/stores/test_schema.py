@@ -14,6 +14,7 @@ from lakeport.stores.schema import MIGRATIONS, ensure_schema, upgrade
 from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
 from lakeport.stores.tables import HEAD, metadata
+from tests.suites import store as suite
 
 
 def structure(db: Connection) -> dict[str, str]:
@@ -34,6 +35,31 @@ def test_a_new_database_is_as_the_migrations_make_it() -> None:
         assert structure(by_migrations) == expected
         changes = compare_metadata(MigrationContext.configure(by_migrations), metadata)
         assert changes == [], "a table was changed without a migration"
+
+
+async def test_a_database_of_the_first_schema_keeps_what_it_holds(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "lakeport.db")
+    with create_engine(url).begin() as db:
+        upgrade(db, "0001")
+        db.execute(text("INSERT INTO marks VALUES ('a', 'b')"))
+        db.execute(text("INSERT INTO tokens VALUES ('t', 'd', 'ada', '', 1, NULL)"))
+    beside = SqlStore(url, migrate=False)
+    with pytest.raises(StoreError, match="another version"):
+        await beside.open()
+    await beside.close()
+    store = SqlStore(url)
+
+    await store.open()
+
+    assert await store.mark("a") == "b"
+    assert [token.id for token in await store.tokens()] == ["t"]
+    assert await store.secret_scopes() == []
+    await store.insert_secret_scope(suite.scope("s"), suite.acl("s"))
+    await store.save_secret(suite.secret("s", "k"))
+    assert await store.secrets() == [suite.secret("s", "k")]
+    await store.close()
+    with create_engine(url).begin() as db:
+        ensure_schema(db, migrate=False)
 
 
 def test_head_is_the_newest_migration() -> None:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
+from lakeport.stores import sqlite
 from lakeport.stores.base import Store, StoreError
 from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
@@ -116,6 +118,42 @@ async def test_another_process_that_writes_is_waited_for(store: SqlStore, databa
     event.remove(Engine, "before_cursor_execute", note)
 
     assert (await store.mark("theirs"), await store.mark("ours")) == ("1", "2")
+
+
+async def test_another_process_in_a_new_database_is_waited_for(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself refuses to turn its write-ahead log on then, without a wait."""
+    waiting, pause = threading.Event(), time.sleep
+
+    def note(seconds: float) -> None:
+        waiting.set()
+        pause(seconds)
+
+    monkeypatch.setattr(time, "sleep", note)
+    store = SqlStore(sqlite_url(database))
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(store.open())
+        waited = await asyncio.to_thread(waiting.wait, 10)
+        other.execute("COMMIT")
+        await opening
+
+    assert waited
+    await store.set_mark("ours", "1")
+    await store.close()
+
+
+async def test_a_new_database_that_stays_taken_is_an_error(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY", 0.05)
+    store = SqlStore(sqlite_url(database))
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            await store.open()
+    await store.close()
 
 
 async def test_two_processes_may_make_the_database_at_once(database: Path) -> None:
