@@ -1,0 +1,205 @@
+"""A server's stream of events, as they come: judged, bounded, never read ahead of its taker."""
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import orjson
+
+from lakeport.providers import refusals
+from lakeport.providers.cleaning import Cleaner
+from lakeport.providers.sse import EventTooLarge, SseReader
+from lakeport.runtimes.base import Answer, StreamFailed
+
+#: Bytes of one event.
+MAX_EVENT = 16 * 1024 * 1024
+DONE = b"[DONE]"
+
+
+def cut(response: aiohttp.ClientResponse) -> None:
+    """Close the connection of an answer at once, unless the answer is whole: then the connection
+    has been given back already."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        # Without a farewell by TLS, for which the server could make us wait.
+        connection.transport.abort()
+    response.close()
+
+
+class ServerStream:
+    """A `Stream` of the events of one answer, without `[DONE]`.
+
+    One that is dropped without being closed closes itself.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        who: str,
+        cleaner: Callable[[], Cleaner],
+        deadline: float,
+        idle_timeout: float,
+        ended: "Callable[[ServerStream, bool], None]",
+    ) -> None:
+        """`ended` is called once, with whether the server had said that its answer was whole."""
+        self.response = response
+        self._who = who
+        self._cleaner = cleaner
+        self._deadline = deadline
+        self._idle_timeout = idle_timeout
+        self._ended: Callable[[ServerStream, bool], None] | None = ended
+        self._reader = SseReader(MAX_EVENT)
+        self._events: deque[bytes] = deque()
+        #: The server sends no more.
+        self._at_end = False
+        #: Since when the server is waited for; None while its events wait for their taker.
+        self._since: float | None = None
+        #: Why it ended before the server ended it.
+        self._why: Exception | None = None
+        #: By index: whether the choice has its finish reason.
+        self._choices: dict[Any, bool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def begin(self) -> Answer | None:
+        """Wait for the first event. An answer instead of None: there will be no stream."""
+        await self._fill()
+        if not self._events or self._events[0].strip() == DONE:
+            return refusals.bad_gateway(f"{self._who} ended its stream before it had begun.")
+        document = _document(self._events[0])
+        if document is None:
+            return refusals.bad_gateway(
+                f"{self._who} began its stream with an event that is not JSON."
+            )
+        if (error := refusals.error_of(document)) is not None:
+            return refusals.failed_at_once(self._who, error, self._cleaner())
+        self._watch()
+        return None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        broke_off = False
+        if not self._events and self._ended is not None and self._why is None:
+            try:
+                await self._fill()
+            except (aiohttp.ClientError, OSError):
+                broke_off = True
+        if self._ended is None:  # it was closed meanwhile
+            raise StopAsyncIteration
+        if not self._events:
+            if self._why is not None:
+                self._end(whole=False)
+                raise self._why
+            if broke_off or not self._choices or not all(self._choices.values()):
+                raise self._failed(refusals.BROKE_OFF)
+            self._end(whole=True)  # some servers leave `[DONE]` out
+            raise StopAsyncIteration
+        event = self._events.popleft()
+        if event.strip() == DONE:
+            self._end(whole=True)
+            raise StopAsyncIteration
+        self._judge(event)
+        # A line break in JSON is a blank between tokens.
+        return event.replace(b"\n", b" ") if b"\n" in event else event
+
+    def close(self) -> None:
+        self._events.clear()
+        self._end(whole=False)
+
+    def break_off(self, why: Exception) -> None:
+        """Fail with `why` once the events that are here are taken."""
+        if self._ended is not None:
+            self._why = self._why or why
+            cut(self.response)  # wakes whoever waits for it
+
+    def __del__(self) -> None:
+        if self._ended is not None:
+            self.close()
+
+    # --- events ---------------------------------------------------------------------------------
+
+    async def _fill(self) -> None:
+        """Wait until there are events, or the end. Raises what reading raises, StreamFailed."""
+        while not self._events and not self._at_end:
+            self._since = time.monotonic()
+            try:
+                chunk = await self.response.content.readany()
+            finally:
+                self._since = None
+            try:
+                self._events.extend(self._reader.feed(chunk) if chunk else self._reader.end())
+            except EventTooLarge:
+                raise self._failed(
+                    f"sent an event of more than {MAX_EVENT // 2**20} MiB."
+                ) from None
+            self._at_end = not chunk
+
+    def _judge(self, event: bytes) -> None:
+        document = _document(event)
+        if document is None:
+            raise self._failed("sent an event that is not JSON.")
+        if (error := refusals.error_of(document)) is not None:
+            message = refusals.message_of(error, self._cleaner())
+            raise self._failed(f"failed in mid-stream: {message}")
+        choices = document.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    index = choice.get("index", 0)
+                    if isinstance(index, int):
+                        finished = bool(choice.get("finish_reason"))
+                        self._choices[index] = finished or self._choices.get(index, False)
+
+    def _failed(self, what: str) -> StreamFailed:
+        self._events.clear()
+        self._end(whole=False)
+        return StreamFailed(refusals.BAD_GATEWAY, f"{self._who} {what}")
+
+    def _end(self, *, whole: bool) -> None:
+        if self._ended is None:
+            return
+        ended, self._ended = self._ended, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended(self, whole)
+
+    # --- time limits ----------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Look again when a time limit may have passed: one timer, however many events come."""
+        now = time.monotonic()
+        since = now if self._since is None else self._since
+        if now >= self._deadline:
+            self._expire("did not end its answer within the time limit.")
+        elif now >= since + self._idle_timeout:
+            self._expire(f"sent nothing for {self._idle_timeout:g} seconds.")
+        else:
+            due = min(self._deadline, since + self._idle_timeout)
+            self._timer = asyncio.get_running_loop().call_later(
+                due - now, _look_again, weakref.ref(self)
+            )
+
+    def _expire(self, what: str) -> None:
+        self._timer = None
+        self.break_off(StreamFailed(refusals.DEADLINE_EXCEEDED, f"{self._who} {what}"))
+
+
+def _look_again(stream: "weakref.ref[ServerStream]") -> None:
+    alive = stream()
+    if alive is not None:
+        alive._watch()
+
+
+def _document(event: bytes) -> dict[str, Any] | None:
+    try:
+        document = orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
