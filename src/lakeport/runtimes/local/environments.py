@@ -4,14 +4,11 @@ import asyncio
 import shutil
 import sys
 import sysconfig
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
-
-import uv
 
 from lakeport.models.mlmodel import MLmodel
 from lakeport.models.requirements import (
@@ -21,25 +18,20 @@ from lakeport.models.requirements import (
     read_requirements,
     unmet,
 )
-from lakeport.processes.child import how_it_ended, start_guarded
-from lakeport.processes.indexes import uv_arguments, uv_environment
+from lakeport.processes.indexes import uv_arguments
 from lakeport.runtimes.base import StartFailed
 from lakeport.runtimes.local.once import Once, Say
-from lakeport.runtimes.local.wording import for_people, plain
+from lakeport.runtimes.local.uv import run_uv
 
 #: Lies in an environment that was built to its end, for it can't be built elsewhere and moved; says
 #: which Python it has.
 COMPLETE = ".lakeport-complete"
 #: Lies where Lakeport's own environment serves, since the Python asked for is not to be had.
 NEAREST = ".lakeport-nearest"
-#: Lines of the resolver's output that a failure shows.
-SHOWN_LINES = 25
 
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _VENV = ("venv", "--no-project", "--allow-existing", "--python")
-#: Begins a complaint of the resolver.
-_CROSS = "\N{MULTIPLICATION SIGN}"
-_UV_OPTIONS = ("--no-progress", "--color", "never")
+_COMPILED = {"UV_COMPILE_BYTECODE": "1"}
 
 
 class Environments:
@@ -156,41 +148,16 @@ class Environments:
 
         `defaults` are variables for it that the machine's own settings win over.
         """
-        last: deque[str] = deque(maxlen=SHOWN_LINES)
-        begun = b""
-
-        def heard(data: bytes) -> None:
-            nonlocal begun
-            *whole, begun = (begun + data).split(b"\n")
-            for line in whole:
-                text = plain(line.decode(errors="replace")).rstrip()
-                last.append(text)
-                say(text)
-
-        own = {"UV_COMPILE_BYTECODE": "1", "NO_COLOR": "1"} | self._marks
-        child = await start_guarded(
-            [uv.find_uv_bin(), *arguments, *_UV_OPTIONS],
-            env=dict(defaults or {}) | uv_environment(own, environ=self._environ),
+        complaint = await run_uv(
+            arguments,
+            extra=_COMPILED | self._marks,
+            environ=self._environ,
             cwd=cwd,
-            output=heard,
+            say=say,
+            defaults=defaults,
         )
-        try:
-            code = await child.exited
-            await child.output_ended
-        except BaseException:  # a cancellation: no build without somebody who waits for it
-            await child.stop(grace=1)
-            raise
-        if begun:
-            heard(b"\n")
-        if code:
-            said = for_people(_complaint(list(last))) or f"uv {how_it_ended(code)}"
-            raise StartFailed(f"the model's environment could not be built:\n{said}")
-
-
-def _complaint(lines: list[str]) -> str:
-    """From uv's error on; all of it where none is found."""
-    begins = (n for n, line in enumerate(lines) if line.lstrip().startswith(("error:", _CROSS)))
-    return "\n".join(lines[next(begins, 0) :]).strip()
+        if complaint is not None:
+            raise StartFailed(f"the model's environment could not be built:\n{complaint}")
 
 
 def installed_version(name: str) -> str | None:

@@ -90,9 +90,17 @@ class WorkerLink(asyncio.Protocol):
             return future
         self._pending[id] = future
         note = b""
-        if call.content_type != "application/json" or call.content_encoding is not None:
+        if (
+            call.content_type != "application/json"
+            or call.content_encoding is not None
+            or call.route is not None
+        ):
             note = orjson.dumps(
-                {"content_type": call.content_type, "content_encoding": call.content_encoding}
+                {
+                    "content_type": call.content_type,
+                    "content_encoding": call.content_encoding,
+                    "operation": call.route,
+                }
             )
         size = len(call.body)
         left = int((call.deadline - time.monotonic()) * 1000)

@@ -60,7 +60,9 @@ class MemoryWatch:
         while True:
             looked = list(self._watched)
             if looked:
-                usages = await asyncio.to_thread(_measure, looked, looks % FAMILY_LOOKS == 0)
+                # What a guard started is most of a new engine.
+                families = looks % FAMILY_LOOKS == 0 or any(w.usage is None for w in looked)
+                usages = await asyncio.to_thread(_measure, looked, families)
                 for watched, usage in zip(looked, usages, strict=True):
                     watched.usage = usage
                     over = usage is not None and 0 < watched.limit < usage.memory_bytes

@@ -8,10 +8,10 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import SIGKILL
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar, Protocol
 
 from lakeport.processes.child import Child, how_it_ended, start
 from lakeport.processes.pipes import PipeReader
@@ -47,7 +47,8 @@ class Launch:
 
     interpreter: Path
     worker: Path
-    environment: Mapping[str, str]
+    #: Holds secrets in clear.
+    environment: Mapping[str, str] = field(repr=False)
     #: Its working directory, and its HOME.
     folder: Path
     order: Order
@@ -55,11 +56,29 @@ class Launch:
     timeout: float
 
 
+class Terms(Protocol):
+    """What a replica must know of its own order."""
+
+    @property
+    def socket(self) -> str: ...
+
+    @property
+    def secret(self) -> str: ...
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes; 0 is no limit."""
+
+
 class LocalReplica:
     """A worker process; made by `start_replica`."""
 
+    scheme: ClassVar = "unix"
+    #: What its log calls it.
+    word: ClassVar = "worker"
+
     def __init__(
-        self, id: str, order: Order, child: Child, *, log: Lines, watch: MemoryWatch
+        self, id: str, order: Terms, child: Child, *, log: Lines, watch: MemoryWatch
     ) -> None:
         self._id = id
         self._order = order
@@ -82,8 +101,8 @@ class LocalReplica:
 
     @property
     def address(self) -> str:
-        """unix:PATH#SECRET"""
-        return f"unix:{self._order.socket}#{self._order.secret}"
+        """SCHEME:PATH#SECRET"""
+        return f"{self.scheme}:{self._order.socket}#{self._order.secret}"
 
     @property
     def exited(self) -> "asyncio.Future[str]":
@@ -98,6 +117,11 @@ class LocalReplica:
         await self._child.stop(grace=grace)
         await self.exited
 
+    @staticmethod
+    def how(code: int) -> str:
+        """An exit code in words."""
+        return how_it_ended(code) + (" (out of memory)" if code == EXIT_OUT_OF_MEMORY else "")
+
     def _used_too_much(self) -> None:
         self.why = self.why or (
             f"killed: used more than {gigabytes(self._order.memory_limit)} of memory"
@@ -105,11 +129,11 @@ class LocalReplica:
         self._child.kill()
 
     def _ended(self, code: "asyncio.Future[int]") -> None:
-        reason = self.why or _how(code.result())
+        reason = self.why or self.how(code.result())
         self._watch.unwatch(self._watched)
         with suppress(OSError):
             os.unlink(self._order.socket)
-        self._log.say(f"[lakeport] the worker is gone: {reason}")
+        self._log.say(f"[lakeport] the {self.word} is gone: {reason}")
         self._exited.set_result(reason)
 
 
@@ -209,14 +233,10 @@ async def _ready(replica: LocalReplica, child: Child, status: _Status, log: Line
     raise StartFailed(_why_it_died(replica, code, list(log.last)))
 
 
-def _how(code: int) -> str:
-    return how_it_ended(code) + (" (out of memory)" if code == EXIT_OUT_OF_MEMORY else "")
-
-
 def _why_it_died(replica: LocalReplica, code: int, last: list[str]) -> str:
     if replica.why is not None:
         return f"the worker was {replica.why}, while it loaded the model"
-    how = f"was {_how(code)}" if code < 0 else _how(code)
+    how = f"was {replica.how(code)}" if code < 0 else replica.how(code)
     if code == -SIGKILL:
         how += " (out of memory?)"
     said = exception_line(last)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Literal
 from lakeport.models.base import ModelNotFound, ModelRegistry, ModelVersion, RegistryUnavailable
 from lakeport.models.mlmodel import BadModel, MLmodel, read_mlmodel
 from lakeport.models.signature import read_signature
-from lakeport.processes import leftovers
-from lakeport.processes.child import Child, start
 from lakeport.processes.environment import scrubbed
-from lakeport.processes.leftovers import MARK, end_marked
+from lakeport.processes.leftovers import MARK
+from lakeport.providers.base import Vault
 from lakeport.runtimes.base import DeploymentSpec, ModelInterface, StartFailed
 from lakeport.runtimes.local.environments import Environments
-from lakeport.runtimes.local.logs import Logs, safe_name
-from lakeport.runtimes.local.memory import MemoryWatch
+from lakeport.runtimes.local.logs import safe_name
+from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.once import Once, Say
 from lakeport.runtimes.local.replica import Launch, LocalReplica, Order, start_replica
-from lakeport.runtimes.local.sockets import SocketFolder
+from lakeport.runtimes.variables import revealed
 
 WORKER = Path(__file__).parents[2] / "worker" / "__main__.py"
 #: Seconds that replicas get at `close`: whoever drains has done so before.
@@ -65,10 +63,12 @@ class LocalRuntime:
     home/envs/KEY       a Python environment, built once
     home/logs/ID        a deployment's logs; kept for 30 days after it is forgotten
     home/work/ID        working directory and HOME of its workers, removed when it is forgotten
-    home/run            sockets, and the mark of this life
+    home/run            sockets, and the mark of this life: see `Machine`
 
     `start_timeout` is seconds; `memory_limit` and `max_body` are bytes, 0 is no memory limit.
-    `registry` is None where models come from folders alone.
+    `registry` is None where models come from folders alone; `vault` knows the secrets that
+    environment variables refer to. `machine` is given where another
+    runtime of the same home shares it; `memory_interval` and `log_write` are for those without.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class LocalRuntime:
         home: Path,
         *,
         registry: ModelRegistry | None = None,
+        vault: Vault | None = None,
         env_manager: Literal["uv", "local"] = "uv",
         python_missing: Literal["nearest", "refuse"] = "nearest",
         start_timeout: float = 1800,
@@ -84,19 +85,23 @@ class LocalRuntime:
         worker: Path = WORKER,
         memory_interval: float = 1.0,
         log_write: Callable[[int, bytes], int] = os.write,
+        machine: Machine | None = None,
     ) -> None:
         self._models = home / "models"
         self._work = home / "work"
-        self._run = home / "run"
         self._registry = registry
+        self._vault = vault
         self._start_timeout = start_timeout
         self._memory_limit = memory_limit
         self._max_body = max_body
         self._worker = worker
-        self._mark = secrets.token_hex(16)
-        self._logs = Logs(home / "logs", write=log_write)
-        self._sockets = SocketFolder(self._run)
-        self._watch = MemoryWatch(interval=memory_interval)
+        self._machine = machine or Machine(
+            home, memory_interval=memory_interval, log_write=log_write
+        )
+        self._mark = self._machine.mark
+        self._logs = self._machine.logs
+        self._sockets = self._machine.sockets
+        self._watch = self._machine.watch
         self._environments = Environments(
             home / "envs",
             manager=env_manager,
@@ -105,27 +110,16 @@ class LocalRuntime:
         )
         self._fetching: Once[Path] = Once()
         self._prepared: dict[str, _Prepared] = {}
+        self._interfaces: dict[str, ModelInterface] = {}
         self._replicas: set[LocalReplica] = set()
-        #: Ends what is left should this process be killed; see `leftovers`.
-        self._undertaker: Child | None = None
 
     async def open(self) -> None:
+        await self._machine.open()
         await asyncio.to_thread(self._open)
-        self._undertaker = await start(
-            [sys.executable, "-I", leftovers.__file__, self._mark],
-            env=scrubbed(),
-            output=lambda _: None,
-        )
 
     def _open(self) -> None:
-        for folder in (self._models, self._work, self._run):
+        for folder in (self._models, self._work):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark = self._run / "life"
-        if mark.exists():  # an earlier life did not end as it should
-            end_marked(mark.read_text(encoding="ascii").strip())
-        mark.write_text(self._mark, encoding="ascii")
-        self._sockets.open()
-        self._logs.open()
         for partial in self._models.glob(f"{PARTIAL}*"):
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -133,16 +127,7 @@ class LocalRuntime:
         await self._fetching.close()
         await self._environments.close()
         await asyncio.gather(*(replica.stop(grace=CLOSE_GRACE) for replica in self._replicas))
-        await self._watch.close()
-        await asyncio.to_thread(self._close)
-        if self._undertaker is not None:
-            await self._undertaker.stop(grace=0)
-
-    def _close(self) -> None:
-        end_marked(self._mark)  # what left its process group
-        self._sockets.close()
-        self._logs.close()
-        (self._run / "life").unlink(missing_ok=True)
+        await self._machine.close()
 
     # --- prepare ------------------------------------------------------------------------------
 
@@ -211,7 +196,7 @@ class LocalRuntime:
         launch = Launch(
             interpreter=prepared.interpreter,
             worker=self._worker,
-            environment=self._environment(spec, folder),
+            environment=await self._environment(spec, folder),
             folder=folder,
             order=order,
             timeout=self._start_timeout,
@@ -225,11 +210,12 @@ class LocalRuntime:
         self._replicas.add(replica)
         replica.exited.add_done_callback(lambda _: self._replicas.discard(replica))
 
-    def _environment(self, spec: DeploymentSpec, folder: Path) -> dict[str, str]:
+    async def _environment(self, spec: DeploymentSpec, folder: Path) -> dict[str, str]:
         # HOME is a folder of the deployment's own: caches have a place, and the operator's
         # credential files are not what `~` means.
         defaults = ONE_THREAD | scrubbed(SERVING | {"HOME": str(folder)})
-        return defaults | dict(spec.environment) | {MARK: self._mark}
+        asked = await revealed(spec.environment, self._vault)
+        return defaults | asked | {MARK: self._mark}
 
     # --- what was written -----------------------------------------------------------------------
 
@@ -241,6 +227,7 @@ class LocalRuntime:
 
     def forget(self, deployment_id: str) -> None:
         self._prepared.pop(deployment_id, None)
+        self._interfaces.pop(deployment_id, None)
         self._logs.forget(deployment_id)
         shutil.rmtree(self._work / safe_name(deployment_id), ignore_errors=True)
 
@@ -248,8 +235,13 @@ class LocalRuntime:
         prepared = self._prepared.get(spec.id)
         if prepared is None:
             return None
-        said = read_signature(prepared.model, prepared.folder)
-        return ModelInterface(said.inputs, said.outputs, said.params, said.example)
+        interface = self._interfaces.get(spec.id)
+        if interface is None:
+            said = read_signature(prepared.model, prepared.folder)
+            interface = self._interfaces[spec.id] = ModelInterface(
+                said.inputs, said.outputs, said.params, said.example, prepared.model.task
+            )
+        return interface
 
 
 def _model(spec: DeploymentSpec) -> str:
