@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 TIMED_OUT = "Request processing time exceeded limit of {limit:g} seconds."
 #: How often deadlines are looked at, in seconds.
 TICK = 0.25
+#: Links on the OpenAI wire end a call at its deadline themselves, without blame for the replica,
+#: which may hold many others. This many seconds later the link has failed, and with it the replica.
+LATE = 2.0
 #: Seconds between two attempts to reach a replica: at first, and at most.
 _PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -218,7 +221,8 @@ class Deployment:
                 slot = self._free_slot()
         try:
             answer = slot.link.send(call)
-            flight = _Flight(call.deadline, answer, slot.replica)
+            late = 0.0 if call.operation is None else LATE
+            flight = _Flight(call.deadline + late, answer, slot.replica)
             key = id(flight)
             self._flights[key] = flight
             if self._timer is None:
@@ -226,6 +230,7 @@ class Deployment:
             try:
                 result = await answer
             except asyncio.CancelledError:
+                _let_go(answer)
                 if flight.expired:
                     raise self._timed_out() from None
                 raise
@@ -311,6 +316,10 @@ class Deployment:
             self._waiting.popleft()
             waiter.slot.set_result(best)
 
+    def hangs(self, slot: Slot) -> None:
+        """A stream from this replica stalled: whoever keeps replicas should hear of it."""
+        self._on_hung(self.id, slot.replica)
+
     # --- deadlines --------------------------------------------------------------------------
 
     def _timed_out(self) -> DeadlineExceeded:
@@ -350,3 +359,11 @@ class Deployment:
             self._on_hung(self.id, replica)
         if self._flights or self._waiting:
             self._arm()
+
+
+def _let_go(answer: "asyncio.Future[Answer | Stream]") -> None:
+    """Close the stream that came in the moment in which its caller gave up."""
+    if answer.done() and not answer.cancelled() and answer.exception() is None:
+        result = answer.result()
+        if not isinstance(result, Answer):
+            result.close()

@@ -1,16 +1,16 @@
 """The ladder: every invocation takes these rungs, in this order, whatever door it came through."""
 
 import asyncio
-import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 
-from lakeport.auth.callers import Caller
+from lakeport.auth.callers import Caller, Level
 from lakeport.errors import (
     ENDPOINT_GONE,
     ApiError,
+    BadGateway,
     BadRequest,
     DeadlineExceeded,
     EndpointNotFound,
@@ -18,19 +18,16 @@ from lakeport.errors import (
     InvalidParameter,
     InvalidState,
     TooLarge,
+    TooManyRequests,
     Unavailable,
     UnsupportedMedia,
 )
+from lakeport.gateway.bodies import read_document
+from lakeport.gateway.chat import Exchange, begin
 from lakeport.gateway.pipeline import admit
-from lakeport.runtimes.base import (
-    Answer,
-    Call,
-    Connector,
-    ReplicaLost,
-    Stream,
-    StreamFailed,
-)
-from lakeport.serving.deployment import Deployment, QueueLimits, Slot
+from lakeport.runtimes.base import Answer, Call, Connector, ReplicaLost
+from lakeport.serving.deployment import Deployment, QueueLimits
+from lakeport.serving.events import REPLICA_LOST, Events
 from lakeport.serving.ports import Invocation, Reply, StreamReply
 from lakeport.serving.routes import (
     EMPTY_TABLE,
@@ -41,22 +38,21 @@ from lakeport.serving.routes import (
     named,
     pick,
 )
-from lakeport.telemetry.metrics import Metrics
+from lakeport.telemetry.metrics import EntityMetrics, Metrics
+from lakeport.wire.chat import ChatTarget
 
 log = logging.getLogger(__name__)
 
-REPLICA_LOST = (
-    "The replica that held this request ended before it answered. It is being started again; the "
-    "served entity's logs say why it ended."
-)
-
-#: What a worker may refuse with; anything else that it says is our fault.
+#: What a worker or a link may refuse with; anything else that it says is our fault.
 _REFUSALS: dict[str, type[ApiError]] = {
     "BAD_REQUEST": BadRequest,
     "INVALID_PARAMETER_VALUE": InvalidParameter,
     "REQUEST_TOO_LARGE": TooLarge,
     "UNSUPPORTED_MEDIA_TYPE": UnsupportedMedia,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "BAD_GATEWAY": BadGateway,
+    "TEMPORARILY_UNAVAILABLE": Unavailable,
+    "REQUEST_LIMIT_EXCEEDED": TooManyRequests,
 }
 
 
@@ -69,13 +65,16 @@ class Front:
         limits: QueueLimits,
         metrics: Metrics,
         *,
+        max_body: int = 16 * 1024 * 1024,
         on_hung: Callable[[str, str], None] = lambda deployment, replica: None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`max_body`: bytes of a packed body on the OpenAI wire, once inflated."""
         self._connector = connector
         self._limits = limits
         self._metrics = metrics
+        self._max_body = max_body
         self._draw = draw
         self._clock = clock
         self.on_hung = on_hung
@@ -95,12 +94,13 @@ class Front:
 
     def set_replicas(self, deployment: str, addresses: Mapping[str, str]) -> None:
         """Say which replicas, by id, a deployment has and where they are."""
-        known = self._deployments.get(deployment)
-        if known is None:
-            known = self._deployments[deployment] = Deployment(
-                deployment, self._connector, self._limits, self._hung, self._clock
-            )
+        known = self._deployments.get(deployment) or self._made(deployment)
         known.set_replicas(addresses)
+
+    def _made(self, deployment: str) -> Deployment:
+        made = Deployment(deployment, self._connector, self._limits, self._hung, self._clock)
+        self._deployments[deployment] = made
+        return made
 
     async def drain(self, deployment: str, timeout: float) -> None:
         """Wait until no request holds the deployment, at most `timeout` seconds, and forget it.
@@ -138,40 +138,44 @@ class Front:
         # Choosing and leasing happen in one step, without an await between: a rollout that
         # replaces the routes now waits for this lease.
         share = self._choose(route, invocation.entity)
-        deployment = self._deployments.get(share.deployment)
-        if deployment is None:
-            self.set_replicas(share.deployment, {})
-            deployment = self._deployments[share.deployment]
+        deployment = self._deployments.get(share.deployment) or self._made(share.deployment)
         deployment.lease()
         metrics = self._metrics.entity(route.endpoint, share.entity)
         leased = True
         status = 500
         compute = 0.0
+        exchange: Exchange | None = None
         try:
+            deadline = began + self._limits.timeout
+            if share.chat is not None:
+                exchange = self._exchange(share.chat, invocation)
             result, slot = await deployment.call(
                 Call(
                     invocation.body,
                     invocation.content_type,
                     invocation.content_encoding,
-                    began + self._limits.timeout,
+                    deadline,
+                    route=invocation.operation,
                 )
+                if exchange is None
+                else exchange.call(deadline)
             )
             if isinstance(result, Answer):
                 compute = result.seconds
                 if result.error is not None:
                     raise _refusal(result)
+                body = result.body if exchange is None else exchange.answer(result)
                 status = result.status
-                return Reply(status, result.body, result.content_type, share.entity)
+                return Reply(status, body, result.content_type, share.entity, result.retry_after)
             leased = False
-            return StreamReply(
-                _Events(
-                    result,
-                    deployment,
-                    slot,
-                    lambda status: metrics.observe(status, self._clock() - began, 0.0),
-                ),
-                share.entity,
+
+            def ended(status: int) -> None:
+                self._observe(metrics, exchange, status, began, 0.0)
+
+            events = Events(
+                result, deployment, slot, exchange, ended, patience=self._limits.timeout
             )
+            return StreamReply(events, share.entity)
         except ApiError as error:
             status = error.status
             error.served_entity = share.entity
@@ -186,7 +190,40 @@ class Front:
         finally:
             if leased:
                 deployment.release()
-                metrics.observe(status, self._clock() - began, compute)
+                self._observe(metrics, exchange, status, began, compute)
+
+    def _observe(
+        self,
+        metrics: EntityMetrics,
+        exchange: Exchange | None,
+        status: int,
+        began: float,
+        compute: float,
+    ) -> None:
+        metrics.observe(status, self._clock() - began, compute)
+        if exchange is not None:
+            metrics.prompt_tokens += exchange.prompt_tokens
+            metrics.completion_tokens += exchange.completion_tokens
+
+    def queryable(self, caller: Caller) -> list[str]:
+        """The names of the endpoints that `caller` may query, in order."""
+        return sorted(
+            name
+            for name, route in self._routes.items()
+            if route.access.allows(caller, Level.CAN_QUERY)
+        )
+
+    def _exchange(self, target: ChatTarget, invocation: Invocation) -> Exchange:
+        """The chat rung. Raises ApiError for what the target does not take."""
+        document = invocation.document
+        if document is None:
+            document = read_document(
+                invocation.body,
+                invocation.content_type,
+                invocation.content_encoding,
+                self._max_body,
+            )
+        return begin(target, invocation.operation, document)
 
     def _choose(self, route: EndpointRoute, entity: str | None) -> Share:
         if entity is None:
@@ -244,63 +281,9 @@ class Front:
         return route
 
 
-class _Events:
-    """A stream's events; holds the lease until it is exhausted or closed.
-
-    A class and not a generator: closing a generator that was never begun runs none of its code.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        deployment: Deployment,
-        slot: Slot,
-        observe: Callable[[int], None],
-    ) -> None:
-        self._stream = stream
-        self._events = aiter(stream)
-        self._deployment = deployment
-        self._slot = slot
-        self._observe = observe
-        self._open = True
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._open:
-            raise StopAsyncIteration
-        try:
-            return await anext(self._events)
-        except StopAsyncIteration:
-            self._end(200)
-            raise
-        except StreamFailed as failure:
-            self._end(500)
-            return _error_event(failure.error_code, failure.message)
-        except ReplicaLost:
-            self._end(500)
-            return _error_event("INTERNAL_ERROR", REPLICA_LOST)
-
-    async def aclose(self) -> None:
-        """The caller takes no more: the work for it is cancelled. Idempotent."""
-        self._end(499)
-
-    def _end(self, status: int) -> None:
-        if self._open:
-            self._open = False
-            self._stream.close()
-            self._deployment.freed(self._slot)
-            self._deployment.release()
-            self._observe(status)
-
-
 def _refusal(answer: Answer) -> ApiError:
     code, message = answer.error or ("INTERNAL_ERROR", "")
-    return _REFUSALS.get(code, Internal)(message)
-
-
-def _error_event(code: str, message: str) -> bytes:
-    """The last event of a stream that failed. The openai SDK raises on an `error` object only."""
-    error = {"error": {"message": message, "type": code.lower(), "code": code}}
-    return json.dumps(error).encode()
+    error = _REFUSALS.get(code, Internal)(message)
+    if answer.retry_after is not None:
+        error.retry_after = answer.retry_after
+    return error

@@ -6,9 +6,10 @@ before ASGI may call it later.
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lakeport.auth.callers import Caller
+from lakeport.wire.chat import Operation
 
 
 @dataclass(slots=True)
@@ -21,6 +22,10 @@ class Invocation:
     content_type: str | None
     content_encoding: str | None
     request_id: str
+    #: What an OpenAI route asks for; None at `/invocations`, where the body's keys say.
+    operation: Operation | None = None
+    #: `body` parsed, where the door had to read it already.
+    document: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class Reply:
     content_type: str
     #: For the header `served-model-name`.
     served_entity: str
+    #: For the header `Retry-After`.
+    retry_after: int | None = None
 
 
 @dataclass(slots=True)
@@ -44,3 +51,6 @@ class StreamReply:
 class InvokePort(Protocol):
     async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
         """Raises ApiError. Cancelling it cancels what was started for the caller."""
+
+    def queryable(self, caller: Caller) -> list[str]:
+        """The names of the endpoints that `caller` may query, in order."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lakeport.auth.callers import AccessList
+from lakeport.wire.chat import ChatTarget
 
 
 class Condition(Enum):
@@ -31,6 +32,8 @@ class Share:
     entity: str
     deployment: str
     percentage: int
+    #: How it is spoken to on the OpenAI wire; None: it gets every body unparsed.
+    chat: ChatTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import generate_latest
 
 #: Upper bounds of the latency histograms, in milliseconds.
@@ -65,6 +69,9 @@ class EntityMetrics:
         self.prediction = Histogram()
         #: Since the server started, by status class: "2xx", "4xx", "5xx".
         self.totals: dict[str, int] = {}
+        #: Since the server started, as the models counted them.
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
         self._clock = clock
         self._seconds: deque[_Second] = deque()
 
@@ -184,6 +191,19 @@ class _Exposed:
                     timestamp=self._now,
                 )
             yield family
+        tokens = CounterMetricFamily(
+            "lakeport_tokens", "Tokens of chats and embeddings", labels=(*LABELS, "kind")
+        )
+        for entity in self._entities:
+            key = (entity.endpoint, entity.entity)
+            for kind, count in (
+                ("prompt", entity.prompt_tokens),
+                ("completion", entity.completion_tokens),
+            ):
+                if count:
+                    tokens.add_metric((*key, kind), count, timestamp=self._now)
+        if tokens.samples:
+            yield tokens
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[EntityLoad], float]], ...] = (

@@ -8,6 +8,7 @@ import pytest
 from lakeport.errors import DeadlineExceeded, TooManyRequests, Unavailable
 from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream
 from lakeport.serving.deployment import Deployment, QueueLimits
+from lakeport.wire.chat import Operation
 from tests.unit.control.virtual_time import run
 
 
@@ -98,7 +99,10 @@ def ask(deployment: Deployment, body: bytes = b"x", within: float = 60) -> "asyn
         assert isinstance(answer, Answer)
         return answer
 
-    return asyncio.get_running_loop().create_task(call())
+    task = asyncio.get_running_loop().create_task(call())
+    # A test that does not look at its answer leaves no complaint to a later test's log.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 @story()
@@ -191,6 +195,24 @@ async def test_a_deadline_ends_the_call_and_tells_of_the_hung_replica(
     with pytest.raises(DeadlineExceeded):
         await ask(deployment)
 
+    assert hung == ["r1"]
+
+
+@story()
+async def test_a_link_on_the_openai_wire_may_see_to_the_deadline_itself(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    loop = asyncio.get_running_loop()
+    call = Call(b"x", None, None, loop.time() + 60, operation=Operation.CHAT)
+    asking = loop.create_task(deployment.call(call))
+
+    await asyncio.sleep(61)
+    assert not asking.done()
+    await asyncio.sleep(2)
+
+    assert isinstance(asking.exception(), DeadlineExceeded)
     assert hung == ["r1"]
 
 

@@ -1,0 +1,146 @@
+"""A link on the OpenAI wire that keeps the contract and does as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from lakeport.auth.callers import USERS, AccessList, Caller, Level
+from lakeport.runtimes.base import Answer, Call, Stream
+from lakeport.serving.deployment import QueueLimits
+from lakeport.serving.invoke import Front
+from lakeport.serving.ports import Invocation
+from lakeport.serving.routes import Condition, EndpointRoute, Share
+from lakeport.telemetry.metrics import Metrics
+from lakeport.wire.chat import ChatTarget
+
+ANN = Caller("2", "ann", frozenset({USERS}))
+
+
+class Words:
+    """A stream of what is put into it: documents, an exception that it raises, None for its end."""
+
+    def __init__(self, *said: bytes | Exception | None) -> None:
+        self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self.closed = False
+        self.on_end: Callable[[], None] = lambda: None
+        self.say(*said)
+
+    def say(self, *said: bytes | Exception | None) -> None:
+        for item in said:
+            self._queue.put_nowait(item)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                self.close()
+                raise item
+            yield item
+        self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.on_end()
+
+
+class ChatLink:
+    """Answers each call with what `respond` says; None: it never answers."""
+
+    def __init__(self, respond: Callable[[Call], "Answer | Words | None"], credit: int) -> None:
+        self.credit = credit
+        self.outstanding = 0
+        self.calls: list[Call] = []
+        self.cancelled = asyncio.Event()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._respond = respond
+
+    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+        self.calls.append(call)
+        self.outstanding += 1
+        future: asyncio.Future[Answer | Stream] = asyncio.get_running_loop().create_future()
+        result = self._respond(call)
+        if isinstance(result, Words):
+            result.on_end = self._ended
+        else:
+            future.add_done_callback(lambda _: self._ended())
+        if result is None:
+            future.add_done_callback(self._note_cancelled)
+        else:
+            asyncio.get_running_loop().call_soon(_give, future, result)
+        return future
+
+    def _note_cancelled(self, future: "asyncio.Future[Answer | Stream]") -> None:
+        if future.cancelled():
+            self.cancelled.set()
+
+    def _ended(self) -> None:
+        self.outstanding -= 1
+
+    def close(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+def _give(future: "asyncio.Future[Answer | Stream]", result: "Answer | Words") -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+class ChatConnector:
+    def __init__(self, respond: Callable[[Call], "Answer | Words | None"], credit: int) -> None:
+        self.links: list[ChatLink] = []
+        self.called = asyncio.Event()
+        self._respond = respond
+        self._credit = credit
+
+    async def connect(self, address: str) -> ChatLink:
+        self.links.append(ChatLink(self._answer, self._credit))
+        return self.links[-1]
+
+    def _answer(self, call: Call) -> "Answer | Words | None":
+        self.called.set()
+        return self._respond(call)
+
+
+class Workplace:
+    """A front with one endpoint, "chat", whose one replica answers as `respond` says."""
+
+    def __init__(
+        self,
+        respond: Callable[[Call], "Answer | Words | None"],
+        target: ChatTarget | None,
+        *,
+        credit: int = 8,
+    ) -> None:
+        self._connector = ChatConnector(respond, credit)
+        self.metrics = Metrics()
+        limits = QueueLimits(requests=1000, bytes=1 << 20, ready_wait=5, timeout=30)
+        self.front = Front(self._connector, limits, self.metrics, max_body=100_000)
+        self._target = target
+        self.front.publish({"chat": self.route(Level.CAN_QUERY)})
+        self.front.set_replicas("d1", {"r1": "there"})
+
+    def route(self, level: Level) -> EndpointRoute:
+        """The endpoint's, with `level` for every user."""
+        access = AccessList(groups={USERS: level})
+        share = Share("entity", "d1", 100, self._target)
+        return EndpointRoute("chat", Condition.SERVING, access, (share,))
+
+    @property
+    def link(self) -> ChatLink:
+        return self._connector.links[0]
+
+    async def called(self) -> None:
+        """Returns once a call has reached the replica."""
+        await self._connector.called.wait()
+
+
+def ask(body: bytes, **fields: object) -> Invocation:
+    values: dict[str, object] = {
+        "endpoint": "chat",
+        "entity": None,
+        "body": body,
+        "content_type": "application/json",
+        "content_encoding": None,
+        "request_id": "r",
+    }
+    return Invocation(**values | fields)  # type: ignore[arg-type]

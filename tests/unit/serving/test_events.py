@@ -1,0 +1,40 @@
+"""A worker's stream that stalls is given up, and its replica reported."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from lakeport.serving.deployment import Deployment, QueueLimits, Slot
+from lakeport.serving.events import Events
+
+
+class Silent:
+    """A stream of one event, and then nothing."""
+
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"a":1}'
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_stream_that_stalls_ends_with_an_error_and_its_replica_is_reported() -> None:
+    hung: list[tuple[str, str]] = []
+    limits = QueueLimits(requests=1, bytes=1, ready_wait=1, timeout=1)
+    deployment = Deployment("d", cast("Any", None), limits, lambda *seen: hung.append(seen))
+    deployment.lease()
+    statuses: list[int] = []
+    stream = Silent()
+    slot = Slot("r1", cast("Any", None))
+
+    events = Events(stream, deployment, slot, None, statuses.append, patience=0.05)
+    told = [event async for event in events]
+
+    assert told[0] == b'{"a":1}'
+    assert json.loads(told[1])["error"]["code"] == "DEADLINE_EXCEEDED"
+    assert len(told) == 2
+    assert (hung, statuses, stream.closed, deployment.leases) == ([("d", "r1")], [504], True, 0)
