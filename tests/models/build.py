@@ -219,6 +219,36 @@ def chat(path: Path) -> None:
     _code(path, "chat")
 
 
+def chat_python(path: Path) -> None:
+    """Takes messages and streams, without a signature."""
+    _code(path, "chat_python")
+
+
+def chat_model(path: Path) -> None:
+    """A ChatModel without usage, which also fails, hangs on and streams nothing when told to."""
+    _code(path, "chat_model")
+
+
+def chat_counts(path: Path) -> None:
+    """A ChatModel with usage, a name and an id of its own."""
+    _code(path, "chat_counts")
+
+
+def chat_whole(path: Path) -> None:
+    """A ChatModel that does not stream."""
+    _code(path, "chat_whole")
+
+
+def chat_agent(path: Path) -> None:
+    """A ChatAgent with messages of tools."""
+    _code(path, "chat_agent")
+
+
+def responses_agent(path: Path) -> None:
+    """A ResponsesAgent."""
+    _code(path, "responses_agent")
+
+
 def load_raises(path: Path) -> None:
     _code(path, "load_raises")
 
@@ -265,6 +295,12 @@ _BUILDERS: dict[str, Callable[[Path], None]] = {
         hostile,
         streams,
         chat,
+        chat_python,
+        chat_model,
+        chat_counts,
+        chat_whole,
+        chat_agent,
+        responses_agent,
         load_raises,
         load_hangs,
         load_eats,

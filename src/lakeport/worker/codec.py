@@ -84,6 +84,8 @@ class Interface:
     params: frozenset[str]
     #: The signature was made from a PythonModel's type hints: MLflow leaves the data as it is.
     type_hinted: bool
+    #: Names of the inputs that the signature cannot do without.
+    required: frozenset[str] = frozenset()
 
 
 class Scoring(NamedTuple):

@@ -151,12 +151,14 @@ class Connection:
             raise ProtocolError(f"a second call {frame.id}")
         note = _object(frame.note) if frame.form else {"content_type": "application/json"}
         content_type, encoding = note.get("content_type"), note.get("content_encoding")
+        operation = note.get("operation")
         call = Call(
             frame.id,
             frame.body,
             content_type if isinstance(content_type, str) else None,
             encoding if isinstance(encoding, str) else None,
             time.monotonic() + frame.time / 1000,
+            operation if isinstance(operation, str) else None,
         )
         self.calls[call.id] = call
         return call

@@ -23,6 +23,9 @@ _ROW_WISE_METHODS = frozenset(
     ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
 )
 _ROW_WISE_PACKAGES = frozenset(("sklearn", "xgboost", "lightgbm"))
+#: Where MLflow has the classes that models written in Python are made from.
+_PYTHON_MODELS = "mlflow.pyfunc.model"
+_CHAT_TASK = "agent/v1/chat"
 #: Parts of scikit-learn whose result for a row may depend on the rows beside it: one calls what its
 #: author likes, the others stop iterating when the whole batch has converged.
 _NOT_ROW_WISE = frozenset(
@@ -49,9 +52,13 @@ class Model:
             schema=schema,
             params=frozenset(param.name for param in params.params) if params else frozenset(),
             type_hinted=bool(_ask(metadata, "_is_signature_from_type_hint")),
+            required=_required(schema),
         )
         conf = metadata.flavors["python_function"]
-        self.streams = bool(conf.get("streamable", False))
+        python_model = _python_model_of(pyfunc, conf)
+        self.streams = bool(conf.get("streamable", False)) and _has_stream(python_model)
+        #: An MLflow ChatModel, or what says that it is as good as one.
+        self.chat = _is_chat_model(python_model, metadata)
         #: How plain requests look, when they may be merged; None when none may.
         self.plain = _plain_of(schema)
         if merge is False or self.streams or not (merge or _row_wise(pyfunc, conf)):
@@ -185,6 +192,39 @@ def _ask(metadata: Any, method: str) -> Any:
     """A method that older releases of MLflow don't have."""
     found = getattr(metadata, method, None)
     return found() if found else None
+
+
+def _required(schema: Any) -> frozenset[str]:
+    if schema is None or not schema.has_input_names():
+        return frozenset()
+    return frozenset(_ask(schema, "required_input_names") or ())
+
+
+def _python_model_of(pyfunc: PyFuncModel, conf: dict[str, Any]) -> type:
+    """The class of the model's own object where that is an MLflow ChatModel or agent; `object` for
+    all others, whose wrappers don't give theirs away."""
+    if not str(conf.get("loader_module", "")).startswith("mlflow.pyfunc."):
+        return object
+    try:
+        return type(pyfunc.get_raw_model())
+    except Exception:  # noqa: BLE001  old MLflow, a wrapper without, or its fault
+        return object
+
+
+def _is_chat_model(python_model: type, metadata: Any) -> bool:
+    """By its class; by the task that MLflow gives ChatModels, where that is not to be had."""
+    said = getattr(metadata, "metadata", None)
+    return (isinstance(said, dict) and said.get("task") == _CHAT_TASK) or any(
+        (base.__module__, base.__name__) == (_PYTHON_MODELS, "ChatModel")
+        for base in python_model.__mro__
+    )
+
+
+def _has_stream(python_model: type) -> bool:
+    """Whether a model that says that it streams does: MLflow says so of every ChatModel and agent,
+    and its own `predict_stream`, which they may have left as it is, only raises."""
+    method = getattr(python_model, "predict_stream", None)
+    return method is None or method.__module__ != _PYTHON_MODELS
 
 
 def _plain_of(schema: Any) -> Plain | None:

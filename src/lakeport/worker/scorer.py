@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from . import codec, protocol, refusal
+from . import chat, codec, protocol, refusal
 from .batch import Row, groups
+from .chat import Dialogue
 from .codec import Document, Scoring
 from .log import say_exception
 from .model import Model
@@ -28,6 +29,8 @@ class Call:
     content_encoding: str | None
     #: time.monotonic() by which it must have begun.
     deadline: float
+    #: The OpenAI route that it came by, such as "chat/completions"; None: by none.
+    operation: str | None = None
     cancelled: bool = False
     #: The model ran out of memory over it: once it is answered, the process should end.
     exhausted: bool = False
@@ -91,6 +94,7 @@ class Scorer:
     def frames(self, call: Call) -> Generator[tuple[bool, bytes]]:
         """All frames that answer a call, and whether each is a chunk. Close it to end a stream."""
         document: Document | None = None
+        dialogue: Dialogue | None = None
         try:
             if _late(call):
                 raise refusal.late()
@@ -100,15 +104,23 @@ class Scorer:
                 document = codec.parse_json(body)
                 if document.stream and not self.model.streams:
                     raise refusal.no_stream()
+                dialogue = chat.begin(
+                    document,
+                    self.model.interface,
+                    operation=call.operation,
+                    chat_model=self.model.chat,
+                )
                 scoring = codec.scoring_of(document, self.model.interface)
             else:
                 scoring = codec.table_of(media, body, self.model.interface)
             if document is not None and document.stream:
-                yield from self._stream(call, document, scoring)
+                yield from self._stream(call, document, scoring, dialogue)
                 return
             started = time.perf_counter()
             predictions = self.model.predict(scoring)
             elapsed = time.perf_counter() - started
+            if dialogue is not None:
+                predictions = dialogue.answer(predictions)
             answer = codec.answer_json(predictions, bare=scoring.bare)
             yield False, _answer(call, document, answer, elapsed)
         except GeneratorExit:
@@ -119,9 +131,10 @@ class Scorer:
     # --- one by one -----------------------------------------------------------------------------
 
     def _stream(
-        self, call: Call, document: Document, scoring: Scoring
+        self, call: Call, document: Document, scoring: Scoring, dialogue: Dialogue | None
     ) -> Generator[tuple[bool, bytes]]:
-        chunks = self.model.stream(scoring)
+        stream = self.model.stream(scoring)
+        chunks: Iterator[Any] = stream if dialogue is None else dialogue.events(stream)
         try:
             # The first chunk before the STREAM frame: a failure up to here is an honest answer.
             first = [_event(chunk) for chunk in _one(chunks)]
@@ -139,7 +152,7 @@ class Scorer:
                 note = _note({"error": _error(self._refusal_of(call, error))})
             yield False, protocol.frame(protocol.END, call.id, note=note)
         finally:
-            chunks.close()
+            stream.close()
 
     # --- merged ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ compute in a pool of threads, which send their answers themselves.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import queue
 import selectors
@@ -233,4 +234,6 @@ class _Pool:
 
     def _run(self) -> None:
         while True:
-            self._work(self._works.get())
+            # Each call in a context of its own, to its stream's end: MLflow resets its variables
+            # there, and what a model leaves in its own is nothing for the next caller.
+            contextvars.copy_context().run(self._work, self._works.get())
