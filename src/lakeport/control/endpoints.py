@@ -1,37 +1,33 @@
 """What may be asked about serving endpoints: the implementation of `control.ports.EndpointsPort`.
 
 Each method checks the caller's right, turns the request into a wish (`validation`, `updates`),
-hands it to the reconciler, and shows the outcome (`views`).
+hands it to the reconciler, and shows the outcome (`views`). `reading` is the half that changes
+nothing.
 """
 
 import builtins
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lakeport.auth.callers import AccessList, Caller, Level
-from lakeport.control import openapi, permissions, updates, validation, views
+from lakeport.auth.callers import USERS, AccessList, Caller, Level
+from lakeport.control import chat_entities, permissions, references, updates, validation, views
+from lakeport.control.chat_entities import CATALOGUE_PREFIX, FixedTarget, Known, fixed_entity
+from lakeport.control.ports import SecretsPort
+from lakeport.control.reading import Reading, unknown
 from lakeport.control.reconciler import Reconciler
-from lakeport.control.rollout import deployment_id
-from lakeport.control.validation import PER_REPLICA, WishedConfig, WishedEntity
+from lakeport.control.resolution import Resolver, entity_record
+from lakeport.control.validation import WishedConfig, WishedEntity
 from lakeport.errors import (
     AlreadyExists,
     ApiError,
     Conflict,
     Internal,
     InvalidParameter,
-    InvalidState,
-    NotFound,
     QuotaExceeded,
-    Unavailable,
 )
-from lakeport.models.base import (
-    ModelNotFound,
-    ModelRegistry,
-    ModelVersion,
-    RegistryUnavailable,
-)
+from lakeport.models.base import ModelRegistry
 from lakeport.runtimes.base import Runtime
 from lakeport.stores.base import StaleRecord, Store, StoreError
 from lakeport.stores.records import (
@@ -42,15 +38,12 @@ from lakeport.stores.records import (
     EventRecord,
     RouteRecord,
 )
-from lakeport.telemetry.metrics import EntityLoad, Metrics
+from lakeport.telemetry.metrics import Metrics
 from lakeport.wire import endpoints as wire
 from lakeport.wire import permissions as acl
 
-#: Events that one look into the store may bring.
-EVENTS_READ = 1000
 
-
-class Endpoints:
+class Endpoints(Reading):
     """The control plane of serving endpoints."""
 
     def __init__(
@@ -64,112 +57,21 @@ class Endpoints:
         now_ms: Callable[[], int],
         max_entities: int,
         max_endpoints: int,
+        known: Known,
+        vault: SecretsPort,
     ) -> None:
-        self._reconciler = reconciler
-        self._store = store
-        self._runtime = runtime
-        self._registry = registry
-        self._metrics = metrics
+        super().__init__(reconciler=reconciler, store=store, runtime=runtime, metrics=metrics)
+        self._resolver = Resolver(registry, vault)
         self._now_ms = now_ms
         self._max_entities = max_entities
         self._max_endpoints = max_endpoints
-
-    # --- reading ----------------------------------------------------------------------------
-
-    async def list(self, caller: Caller) -> wire.EndpointList:
-        records = [self._reconciler.record(name) for name in self._reconciler.names()]
-        return wire.EndpointList(
-            endpoints=[
-                views.summary(record, self._look(record))
-                for record in records
-                if record is not None and record.access.allows(caller, Level.CAN_VIEW)
-            ]
-        )
-
-    async def get(self, caller: Caller, name: str) -> wire.EndpointDetailed:
-        record = self._find(name)
-        permissions.require(record, caller, Level.CAN_VIEW, "see it")
-        return self._shown(record, caller)
-
-    async def logs(self, caller: Caller, name: str, entity: str, config_version: int | None) -> str:
-        return self._runtime.logs(await self._deployment(caller, name, entity, config_version))
-
-    async def build_logs(
-        self, caller: Caller, name: str, entity: str, config_version: int | None
-    ) -> str:
-        return self._runtime.build_logs(
-            await self._deployment(caller, name, entity, config_version)
-        )
-
-    async def metrics(self, caller: Caller, name: str) -> str:
-        record = self._find(name)
-        permissions.require(record, caller, Level.CAN_VIEW, "read its metrics")
-        return self._metrics.exposition(self._loads(record), name).decode()
-
-    def all_metrics(self) -> bytes:
-        """Prometheus text of every endpoint, for the server's own `/metrics`."""
-        records = [self._reconciler.record(name) for name in self._reconciler.names()]
-        loads = [load for record in records if record for load in self._loads(record)]
-        return self._metrics.exposition(loads)
-
-    async def openapi(self, caller: Caller, name: str, server_url: str) -> dict[str, Any]:
-        record = self._find(name)
-        permissions.require(record, caller, Level.CAN_VIEW, "read its schema")
-        if record.active is None or record.stopped:
-            raise InvalidState(
-                f"The serving endpoint '{name}' is not ready; its schema can be had once it is."
-            )
-        interfaces, unknown = [], False
-        for entity in record.active.entities:
-            group = self._reconciler.replica_set(record, entity)
-            interface = self._runtime.signature(group.spec) if group else None
-            if interface is None:  # after a restart, until its model is looked at again
-                unknown = True
-            elif interface.inputs is not None:
-                interfaces.append((entity.name, interface))
-        if not interfaces and unknown:
-            raise Unavailable(
-                f"The serving endpoint '{name}' is starting again; its schema can be had in a "
-                "moment."
-            )
-        if not interfaces:
-            raise NotFound(
-                f"No served entity of '{name}' was logged with a signature, so there is no schema "
-                "to show. Log the model with `signature=` or `input_example=`."
-            )
-        return openapi.document(name, record.active.version, server_url, interfaces)
-
-    async def events(
-        self, caller: Caller, name: str | None, *, after: int, limit: int
-    ) -> Sequence[EventRecord]:
-        if name is not None:
-            permissions.require(self._find(name), caller, Level.CAN_VIEW, "see its events")
-        if caller.admin:
-            return [*await self._store.events(name, after=after, limit=limit)]
-
-        def visible(event: EventRecord) -> bool:
-            record = self._reconciler.record(event.endpoint)
-            # Not those of an earlier endpoint of that name.
-            return (
-                record is not None
-                and event.at >= record.created_at
-                and record.access.allows(caller, Level.CAN_VIEW)
-            )
-
-        # Read on past what this caller may not see: an empty page means that there is no more.
-        seen: builtins.list[EventRecord] = []
-        while len(seen) < limit:
-            found = await self._store.events(name, after=after, limit=EVENTS_READ)
-            seen += filter(visible, found)
-            if len(found) < EVENTS_READ:
-                break
-            after = found[-1].id
-        return seen[:limit]
+        self._known = known
+        self._vault = vault
 
     # --- changing ---------------------------------------------------------------------------
 
     async def create(self, caller: Caller, request: wire.CreateEndpoint) -> wire.EndpointDetailed:
-        wish = validation.create(request, max_entities=self._max_entities)
+        wish = validation.create(request, max_entities=self._max_entities, known=self._known)
         if self._reconciler.record(request.name) is not None:
             raise AlreadyExists(f"Serving endpoint with name {request.name} already exists.")
         if len(self._reconciler.names()) >= self._max_endpoints:
@@ -192,26 +94,41 @@ class Endpoints:
             access=AccessList(users={caller.name: Level.CAN_MANAGE}),
         )
         if wish is not None:
-            entities = await self._resolved(wish, "config.", None)
+            references.require(self._vault, caller, wish, "config.")
+            entities = await self._resolver.resolved(wish, "config.", None)
             record = updates.begin(record, entities, wish.routes, now=now, actor=caller.name)
         return self._shown(await self._create(record, caller.name), caller)
 
     async def update_config(
         self, caller: Caller, name: str, request: wire.CoreConfigInput
     ) -> wire.EndpointDetailed:
-        record = self._managed(caller, name, "update its config")
+        record = self._changeable(caller, name, "update its config")
         if request.name is not None and request.name != name:
             raise InvalidParameter(f"name: '{request.name}' differs from the name in the path.")
-        wish = validation.config(request, max_entities=self._max_entities)
+        wish = validation.config(request, max_entities=self._max_entities, known=self._known)
+        references.require(self._vault, caller, wish)
         # Refuse at once what the move would refuse, before asking the registry.
         updates.begin(record, (), (), now=0, actor="")
-        entities = await self._resolved(wish, "", record.active)
+        entities = await self._resolver.resolved(wish, "", record.active)
         return await self._update(caller, record, entities, wish.routes)
+
+    async def optimization_info(self, model: str, version: str) -> wire.OptimizationInfo:
+        """What provisioned throughput a model can have: those of the catalogue any, others none.
+
+        Raises NotFound for a catalogue model, or a version of one, that does not exist.
+        """
+        if not model.startswith(CATALOGUE_PREFIX):
+            return wire.OptimizationInfo(optimizable=False)
+        found = chat_entities.find(self._known.catalogue, model, "model")
+        chat_entities.catalogue_version(version, model, "version")
+        return wire.OptimizationInfo(
+            optimizable=True, model_type=found.task, throughput_chunk_size=1
+        )
 
     async def patch_tags(
         self, caller: Caller, name: str, request: wire.PatchTags
     ) -> wire.EndpointTags:
-        found = self._managed(caller, name, "change its tags")
+        found = self._changeable(caller, name, "change its tags")
         added = validation.tags(request.add_tags or [], "add_tags")
 
         def change(record: EndpointRecord) -> EndpointRecord:
@@ -231,7 +148,7 @@ class Endpoints:
     async def update_notifications(
         self, caller: Caller, name: str, request: wire.PatchNotifications
     ) -> wire.EndpointDetailed:
-        found = self._managed(caller, name, "change its notifications")
+        found = self._changeable(caller, name, "change its notifications")
         notifications = _notifications(request.email_notifications)
         record = await self._move(
             caller,
@@ -241,18 +158,18 @@ class Endpoints:
         return self._shown(record, caller)
 
     async def delete(self, caller: Caller, name: str) -> None:
-        self._managed(caller, name, "delete it")
+        self._changeable(caller, name, "delete it")
         event = EventRecord(self._now_ms(), name, "deleted", "Deleted.", actor=caller.name)
         try:
             deleted = await self._reconciler.delete(name, event)
         except StoreError as problem:
             raise _not_stored() from problem
         if not deleted:
-            raise _unknown(name)
+            raise unknown(name)
         self._metrics.forget(name)
 
     async def stop(self, caller: Caller, name: str) -> wire.EndpointDetailed:
-        found = self._managed(caller, name, "stop it")
+        found = self._changeable(caller, name, "stop it")
         record = await self._move(
             caller,
             found,
@@ -262,7 +179,7 @@ class Endpoints:
         return self._shown(record, caller)
 
     async def start(self, caller: Caller, name: str) -> wire.EndpointDetailed:
-        found = self._managed(caller, name, "start it")
+        found = self._changeable(caller, name, "start it")
         record = await self._move(
             caller,
             found,
@@ -272,15 +189,6 @@ class Endpoints:
         return self._shown(record, caller)
 
     # --- permissions ------------------------------------------------------------------------
-
-    async def permission_levels(self, caller: Caller, id: str) -> acl.PermissionLevels:
-        permissions.require(self._find_id(id), caller, Level.CAN_VIEW, "see its permission levels")
-        return permissions.LEVELS
-
-    async def permissions(self, caller: Caller, id: str) -> acl.ObjectPermissions:
-        record = self._find_id(id)
-        permissions.require(record, caller, Level.CAN_MANAGE, "see its permissions")
-        return permissions.shown(record)
 
     async def set_permissions(
         self, caller: Caller, id: str, request: acl.PermissionsRequest
@@ -301,6 +209,7 @@ class Endpoints:
     ) -> acl.ObjectPermissions:
         record = self._find_id(id)
         permissions.require(record, caller, Level.CAN_MANAGE, "change its permissions")
+        _refuse_fixed(record)
         access = permissions.parse(request.access_control_list or [])
         record = await self._move(
             caller,
@@ -330,9 +239,9 @@ class Endpoints:
         validation.endpoint_name(name)
         config = WishedConfig((wish,), (RouteRecord(wish.name, 100),))
         if path is None:
-            entities = await self._resolved(config, "", None)
+            entities = await self._resolver.resolved(config, "", None)
         else:
-            entities = (_entity(wish, "1", "path", path),)
+            entities = (entity_record(wish, "1", "path", path),)
         record = self._reconciler.record(name)
         now = self._now_ms()
         if record is None:
@@ -366,6 +275,29 @@ class Endpoints:
             EventRecord(now, name, "update_started", "Config update started.", actor=caller.name),
         )
 
+    async def pin(self, target: FixedTarget) -> None:
+        """An endpoint that its operator named with `--chat` or `--embeddings`: it is not stored.
+
+        Raises ApiError when the name is taken, or no such model is known.
+        """
+        validation.fixed_name(target.name)
+        if self._reconciler.record(target.name) is not None:
+            raise AlreadyExists(f"Serving endpoint with name {target.name} already exists.")
+        now = self._now_ms()
+        entity = fixed_entity(target, self._known)
+        record = EndpointRecord(
+            id=f"fixed-{target.name}",
+            name=target.name,
+            creator="system",
+            created_at=now,
+            updated_at=now,
+            description=(entity.foundation or {}).get("description", ""),
+            access=AccessList(groups={USERS: Level.CAN_QUERY}),
+            fixed=True,
+        )
+        routes = (RouteRecord(entity.name, 100),)
+        self._reconciler.pin(updates.begin(record, (entity,), routes, now=now, actor="system"))
+
     async def follow(self, record: EndpointRecord) -> bool:
         """Roll out what the aliases of an endpoint mean now; False when there is nothing to do.
 
@@ -373,7 +305,7 @@ class Endpoints:
         ModelNotFound, RegistryUnavailable.
         """
         config = record.active or record.pending
-        if config is None or self._registry is None:
+        if config is None or self._resolver.registry is None:
             return False
         failed = record.pending.entities if record.pending else ()
         tried = {(e.name, e.entity_name, e.entity_version): e for e in failed}
@@ -382,7 +314,9 @@ class Endpoints:
         for entity in config.entities:
             followed = entity
             if entity.entity_version.startswith("@"):
-                found = await self._registry.resolve(entity.entity_name, entity.entity_version)
+                found = await self._resolver.registry.resolve(
+                    entity.entity_name, entity.entity_version
+                )
                 # Back to what serves is a move too, and ends the failure of what was tried since.
                 last = tried.get((entity.name, entity.entity_name, entity.entity_version), entity)
                 if found.key != last.model_key:
@@ -412,21 +346,9 @@ class Endpoints:
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _find(self, name: str) -> EndpointRecord:
-        record = self._reconciler.record(name)
-        if record is None:
-            raise _unknown(name)
-        return record
-
-    def _find_id(self, id: str) -> EndpointRecord:
-        record = self._reconciler.by_id(id)
-        if record is None:
-            raise NotFound(f"Serving endpoint with id {id[:80]!r} does not exist.")
-        return record
-
-    def _managed(self, caller: Caller, name: str, action: str) -> EndpointRecord:
-        record = self._find(name)
-        permissions.require(record, caller, Level.CAN_MANAGE, action)
+    def _changeable(self, caller: Caller, name: str, action: str) -> EndpointRecord:
+        record = self._managed(caller, name, action)
+        _refuse_fixed(record)
         return record
 
     async def _create(self, record: EndpointRecord, actor: str) -> EndpointRecord:
@@ -471,7 +393,7 @@ class Endpoints:
 
         def checked(record: EndpointRecord) -> EndpointRecord:
             if record.id != found.id:
-                raise _unknown(name)
+                raise unknown(name)
             if caller is not None:
                 permissions.require(record, caller, Level.CAN_MANAGE, "change it")
             return change(record)
@@ -485,124 +407,16 @@ class Endpoints:
         except StoreError as problem:
             raise _not_stored() from problem
         if record is None:
-            raise _unknown(name)
+            raise unknown(name)
         return record
 
-    async def _resolved(
-        self, wish: WishedConfig, at: str, active: ConfigRecord | None
-    ) -> tuple[EntityRecord, ...]:
-        """Look every model version up. Raises NotFound naming the one that does not exist.
 
-        Without a registry, or while it cannot be reached, what `active` serves is known all the
-        same: traffic can be shifted and sizes changed.
-        """
-        found = []
-        for entity in wish.entities:
-            try:
-                version = await self._resolve(entity, at)
-            except (InvalidParameter, Unavailable):
-                known = _same_version(active, entity)
-                if known is None:
-                    raise
-                version = known
-            found.append(_entity(entity, version.version, version.key, None))
-        return tuple(found)
-
-    async def _resolve(self, entity: WishedEntity, at: str) -> ModelVersion:
-        if self._registry is None:
-            raise InvalidParameter(
-                f"{at}served_entities: this server has no model registry (LAKEPORT_REGISTRY=off), "
-                "so it can serve only the models that it serves already."
-            )
-        try:
-            return await self._registry.resolve(entity.entity_name, entity.entity_version)
-        except ModelNotFound as problem:
-            where = f"{entity.at}: " if entity.at else ""
-            raise NotFound(f"{where}{problem}") from problem
-        except RegistryUnavailable as problem:
-            raise Unavailable(str(problem), retry_after=5) from problem
-
-    def _look(self, record: EndpointRecord) -> views.Look:
-        def look(entity: EntityRecord) -> views.Running | None:
-            group = self._reconciler.replica_set(record, entity)
-            if group is None:
-                return None
-            return views.Running(
-                live=len(group.live),
-                was_ready=group.was_ready,
-                message=group.observed.message,
-            )
-
-        return look
-
-    def _shown(self, record: EndpointRecord, caller: Caller) -> wire.EndpointDetailed:
-        return views.detailed(record, caller, self._look(record))
-
-    def _loads(self, record: EndpointRecord) -> Sequence[EntityLoad]:
-        loads = []
-        for entity in record.active.entities if record.active else ():
-            group = self._reconciler.replica_set(record, entity)
-            if group is None:
-                continue
-            usages = [usage for r in group.live.values() if (usage := r.usage()) is not None]
-            limit = sum(usage.memory_limit_bytes for usage in usages)
-            loads.append(
-                EntityLoad(
-                    endpoint=record.name,
-                    entity=entity.name,
-                    cpu_percent=sum(usage.cpu_percent for usage in usages),
-                    memory_percent=(
-                        100 * sum(usage.memory_bytes for usage in usages) / limit if limit else 0.0
-                    ),
-                    provisioned_concurrency=len(group.live) * PER_REPLICA,
-                    replicas=len(group.live),
-                )
-            )
-        return loads
-
-    async def _deployment(
-        self, caller: Caller, name: str, entity: str, config_version: int | None
-    ) -> str:
-        """The deployment that a served entity's logs belong to: the newest, or a version's."""
-        record = self._managed(caller, name, "read its logs")
-        configs = [config for config in (record.pending, record.active) if config is not None]
-        if config_version is not None:
-            configs = [config for config in configs if config.version == config_version]
-            if not configs and (old := await self._store.config(record.id, config_version)):
-                configs = [old]
-        for config in configs:
-            for candidate in config.entities:
-                if candidate.name == entity:
-                    return deployment_id(record.id, candidate)
-        where = f" in config version {config_version}" if config_version is not None else ""
-        raise NotFound(
-            f"The serving endpoint '{name}' has no served entity '{entity[:80]}'{where}."
+def _refuse_fixed(record: EndpointRecord) -> None:
+    if record.fixed:
+        raise InvalidParameter(
+            f"The serving endpoint '{record.name}' was made by a setting of the server (--chat or "
+            "--embeddings) and lives as long as that; it cannot be changed through the API."
         )
-
-
-def _entity(wish: WishedEntity, version: str, key: str, path: str | None) -> EntityRecord:
-    return EntityRecord(
-        name=wish.name,
-        entity_name=wish.entity_name,
-        entity_version=wish.entity_version,
-        resolved_version=version,
-        model_key=key,
-        path=path,
-        workload_type=wish.workload_type,
-        workload_size=wish.workload_size,
-        min_concurrency=wish.min_concurrency,
-        max_concurrency=wish.max_concurrency,
-        scale_to_zero=wish.scale_to_zero,
-        environment=wish.environment,
-    )
-
-
-def _same_version(active: ConfigRecord | None, wish: WishedEntity) -> ModelVersion | None:
-    for entity in active.entities if active else ():
-        asked = (entity.entity_name, entity.entity_version)
-        if entity.path is None and asked == (wish.entity_name, wish.entity_version):
-            return ModelVersion(entity.entity_name, entity.resolved_version, entity.model_key)
-    return None
 
 
 def _same_models(config: ConfigRecord, entities: tuple[EntityRecord, ...]) -> bool:
@@ -613,10 +427,6 @@ def _same_models(config: ConfigRecord, entities: tuple[EntityRecord, ...]) -> bo
 
 def _notifications(given: wire.EmailNotifications | None) -> dict[str, Any] | None:
     return given.model_dump(exclude_none=True) if given else None
-
-
-def _unknown(name: str) -> ApiError:
-    return NotFound(f"Serving endpoint with name {name[:80]!r} does not exist.")
 
 
 def _not_stored() -> ApiError:

@@ -1,9 +1,12 @@
-"""An endpoint's OpenAPI document, made from its models' signatures (WIRE 1.11)."""
+"""An endpoint's OpenAPI document, made from its models' signatures (WIRE 1.11), and on the OpenAI
+wire from what its served entities can do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lakeport.control import openapi_chat
 from lakeport.runtimes.base import ModelInterface
+from lakeport.wire.chat import ChatTarget
 
 #: MLflow's data types in JSON Schema.
 _TYPES: Mapping[str, dict[str, Any]] = {
@@ -20,16 +23,23 @@ _TYPES: Mapping[str, dict[str, Any]] = {
 
 
 def document(
-    endpoint: str, version: int, server_url: str, entities: Sequence[tuple[str, ModelInterface]]
+    endpoint: str,
+    version: int,
+    server_url: str,
+    entities: Sequence[tuple[str, ModelInterface | ChatTarget]],
 ) -> dict[str, Any]:
-    """OpenAPI 3.1.0 with one path for each served entity that has a signature."""
+    """OpenAPI 3.1.0 with one path for each served entity that is known to have a form."""
     return {
         "openapi": "3.1.0",
         "info": {"title": endpoint, "version": str(version)},
         "servers": [{"url": f"{server_url}/serving-endpoints/{endpoint}"}],
         "paths": {
-            f"/served-models/{name}/invocations": {"post": _operation(name, interface)}
-            for name, interface in entities
+            f"/served-models/{name}/invocations": {
+                "post": openapi_chat.operation(name, known)
+                if isinstance(known, ChatTarget)
+                else _operation(name, known)
+            }
+            for name, known in entities
         },
     }
 

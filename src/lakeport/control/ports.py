@@ -7,9 +7,22 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from lakeport.auth.callers import Caller
+from lakeport.providers.base import Vault
 from lakeport.stores.records import EventRecord
 from lakeport.wire import endpoints as wire
 from lakeport.wire import permissions as acl
+
+
+class SecretsPort(Vault, Protocol):
+    """What control needs of secrets (`auth/secrets.py`)."""
+
+    def check(self, caller: Caller, reference: str, at: str) -> None:
+        """Whether `caller` may have "{{secrets/SCOPE/KEY}}" used in the field `at`: they must be
+        allowed to read it, and it must be there.
+
+        Raises InvalidParameter, NotFound or PermissionDenied, naming the field and the secret.
+        """
+        ...
 
 
 class EndpointsPort(Protocol):
@@ -49,6 +62,7 @@ class EndpointsPort(Protocol):
     async def update_permissions(
         self, caller: Caller, id: str, request: acl.PermissionsRequest
     ) -> acl.ObjectPermissions: ...
+    async def optimization_info(self, model: str, version: str) -> wire.OptimizationInfo: ...
     async def events(
         self, caller: Caller, name: str | None, *, after: int, limit: int
     ) -> Sequence[EventRecord]: ...

@@ -121,6 +121,11 @@ class Reconciler:
             self._note(event)
         return stored
 
+    def pin(self, record: EndpointRecord) -> None:
+        """Begin to care for an endpoint that is not stored."""
+        self._adopt(record)
+        self._publish()
+
     async def move(
         self,
         name: str,
@@ -161,7 +166,12 @@ class Reconciler:
         return True
 
     async def _save(self, kept: _Kept, record: EndpointRecord, *events: EventRecord) -> None:
-        kept.record = await self._store.save_endpoint(record, *events)
+        if record.fixed:
+            kept.record = record
+            for event in events:
+                self._note(event)
+        else:
+            kept.record = await self._store.save_endpoint(record, *events)
         self._routes[record.name] = rollout.route(kept.record)
         self._publish()
         kept.changed.set()
@@ -236,6 +246,9 @@ class Reconciler:
             workload_type=entity.workload_type,
             concurrency=PER_REPLICA,
             environment=entity.environment,
+            kind=entity.kind,
+            external=entity.external,
+            task=entity.chat.task if entity.chat else None,
         )
         self._by_deployment[id] = kept
         self._front.set_replicas(id, {})

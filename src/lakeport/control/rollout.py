@@ -98,7 +98,12 @@ def route(record: EndpointRecord) -> EndpointRoute:
             Condition.SERVING,
             record.access,
             tuple(
-                Share(entity.name, deployment_id(record.id, entity), shares.get(entity.name, 0))
+                Share(
+                    entity.name,
+                    deployment_id(record.id, entity),
+                    shares.get(entity.name, 0),
+                    entity.chat,
+                )
                 for entity in record.active.entities
             ),
         )

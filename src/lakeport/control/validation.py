@@ -7,11 +7,15 @@ is refused by name with NOT_IMPLEMENTED: an accepted limit that limits nothing w
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from lakeport.control import chat_entities, external
+from lakeport.control.chat_entities import CATALOGUE_PREFIX, Known
 from lakeport.errors import InvalidParameter, NotImplementedYet
+from lakeport.runtimes.base import Kind
 from lakeport.stores.records import RouteRecord
+from lakeport.wire.chat import ChatTarget
 from lakeport.wire.endpoints import (
     CoreConfigInput,
     CreateEndpoint,
@@ -19,6 +23,7 @@ from lakeport.wire.endpoints import (
     Tag,
     TrafficConfig,
 )
+from lakeport.wire.secrets import resembles_reference
 
 #: Letters, digits, `-` and `_`; 1 to 63 characters (Databricks' documentation).
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -27,7 +32,6 @@ RESERVED_PREFIX = "databricks-"
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 ALIAS = re.compile(r"@[A-Za-z0-9_.-]{1,255}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-SECRET = re.compile(r"\{\{\s*secrets/")
 SIZES = ("Small", "Medium", "Large")
 #: Databricks' other workload types, newest SDK included.
 OTHER_TYPES = (
@@ -55,6 +59,11 @@ class WishedEntity:
     max_concurrency: int | None
     scale_to_zero: bool
     environment: Mapping[str, str]
+    kind: Kind = Kind.MODEL
+    chat: ChatTarget | None = None
+    #: As `EntityRecord.external`, with keys that were given in plain text still so.
+    external: Mapping[str, Any] | None = None
+    provisioned: Mapping[str, int] = field(default_factory=dict)
     #: Where it stands in the request, for messages: "config.served_entities[0]".
     at: str = ""
 
@@ -81,7 +90,12 @@ def endpoint_name(name: str) -> str:
     return name
 
 
-def create(request: CreateEndpoint, *, max_entities: int) -> WishedConfig | None:
+def fixed_name(name: str) -> str:
+    """As `endpoint_name`, but a flag may use the reserved names."""
+    return endpoint_name(name.removeprefix(RESERVED_PREFIX) or "-")
+
+
+def create(request: CreateEndpoint, *, max_entities: int, known: Known) -> WishedConfig | None:
     """The config that a create request asks for, or None where it has none."""
     endpoint_name(request.name)
     _refuse(bool(request.ai_gateway), "ai_gateway", "AI Gateway")
@@ -96,7 +110,9 @@ def create(request: CreateEndpoint, *, max_entities: int) -> WishedConfig | None
         )
     if request.config is None:
         return None
-    wish = config(request.config, max_entities=max_entities, at="config.", may_be_empty=True)
+    wish = config(
+        request.config, max_entities=max_entities, known=known, at="config.", may_be_empty=True
+    )
     return wish if wish.entities else None
 
 
@@ -113,7 +129,12 @@ def tags(given: Sequence[Tag], at: str = "tags") -> dict[str, str | None]:
 
 
 def config(
-    request: CoreConfigInput, *, max_entities: int, at: str = "", may_be_empty: bool = False
+    request: CoreConfigInput,
+    *,
+    max_entities: int,
+    known: Known,
+    at: str = "",
+    may_be_empty: bool = False,
 ) -> WishedConfig:
     """The config that a request asks for. `at` is where it stands, for messages."""
     capture: Mapping[str, Any] = request.auto_capture_config or {}
@@ -138,27 +159,39 @@ def config(
     entities: dict[str, WishedEntity] = {}
     for position, given in enumerate(asked):
         where = f"{at}{field}[{position}]."
-        entity = _entity(given, where, older=field == "served_models")
+        entity = _entity(given, where, known, older=field == "served_models")
         if entity.name in entities:
             raise InvalidParameter(
                 f"{where}name: '{entity.name}' is the name of another served entity; names must "
                 "be unique within an endpoint."
             )
         entities[entity.name] = entity
+    chat_entities.refuse_mixture(
+        {entity.name: (entity.kind, entity.chat) for entity in entities.values()}, f"{at}{field}"
+    )
     routes = _routes(request.traffic_config, tuple(entities), f"{at}traffic_config")
     return WishedConfig(tuple(entities[name] for name in sorted(entities)), routes)
 
 
-def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
-    for unsupported, what in (
-        ("external_model", "External models"),
-        ("foundation_model", "Foundation models"),
-        ("instance_profile_arn", "Instance profiles"),
-        ("min_provisioned_throughput", "Provisioned throughput"),
-        ("max_provisioned_throughput", "Provisioned throughput"),
-        ("provisioned_model_units", "Provisioned model units"),
-    ):
-        _refuse(bool(getattr(given, unsupported)), f"{at}{unsupported}", what)
+#: Fields that Databricks knows, and what they are for.
+_NOT_YET = {
+    "foundation_model": "Foundation models",
+    "instance_profile_arn": "Instance profiles",
+}
+_THROUGHPUT = {
+    "min_provisioned_throughput": "Provisioned throughput of registered models",
+    "max_provisioned_throughput": "Provisioned throughput of registered models",
+    "provisioned_model_units": "Provisioned model units of registered models",
+}
+
+
+def _entity(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> WishedEntity:
+    chat_entities.refuse_fields(given, _NOT_YET, at)
+    if given.external_model is not None:
+        return _external(given, at, known)
+    if (given.entity_name or given.model_name or "").startswith(CATALOGUE_PREFIX):
+        return _hosted(given, at, known, older=older)
+    chat_entities.refuse_fields(given, _THROUGHPUT, at)
     name_field, version_field = (
         ("model_name", "model_version") if older else ("entity_name", "entity_version")
     )
@@ -187,12 +220,7 @@ def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
             f"{at}{version_field}: {_shown(version)} is not a version; expected a number as text "
             '("1") or an alias ("@champion").'
         )
-    name = given.name or _default_name(model, version)
-    if not NAME.fullmatch(name):
-        raise InvalidParameter(
-            f"{at}name: {_shown(name)} is not a valid served entity name; expected 1 to 63 "
-            "letters, digits, '-' and '_', starting with a letter or digit."
-        )
+    name = _entity_name(given.name or _default_name(model, version), at)
     kind = given.workload_type or "CPU"
     if kind in OTHER_TYPES:
         raise NotImplementedYet(
@@ -213,6 +241,86 @@ def _entity(given: ServedEntityInput, at: str, *, older: bool) -> WishedEntity:
         environment=_environment(given.environment_vars or {}, f"{at}environment_vars"),
         at=at.removesuffix("."),
     )
+
+
+def _hosted(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> WishedEntity:
+    """A model of the catalogue, in an engine."""
+    name_field, version_field = (
+        ("model_name", "model_version") if older else ("entity_name", "entity_version")
+    )
+    model = chat_entities.find(
+        known.catalogue, given.entity_name or given.model_name or "", f"{at}{name_field}"
+    )
+    version = chat_entities.catalogue_version(
+        given.entity_version or given.model_version, model.name, f"{at}{version_field}"
+    )
+    name = _entity_name(given.name or _default_name(model.name, version), at)
+    kind = chat_entities.workload_type(
+        model, given.workload_type, OTHER_TYPES, f"{at}workload_type"
+    )
+    size, low, high = _size(given, at)
+    return WishedEntity(
+        name=name,
+        entity_name=model.name,
+        entity_version=version,
+        workload_type=kind,
+        workload_size=size,
+        min_concurrency=low,
+        max_concurrency=high,
+        scale_to_zero=bool(given.scale_to_zero_enabled),
+        environment=_environment(given.environment_vars or {}, f"{at}environment_vars"),
+        kind=Kind.ENGINE,
+        chat=chat_entities.hosted_target(
+            model.task, name, model.can, context=model.context, max_tokens=known.max_tokens
+        ),
+        provisioned=chat_entities.provisioned(given, at),
+    )
+
+
+#: Fields of hosted entities, which say nothing of an external model.
+_HOSTED_ONLY = (
+    "entity_name", "entity_version", "model_name", "model_version", "workload_type",
+    "workload_size", "scale_to_zero_enabled", "min_provisioned_concurrency",
+    "max_provisioned_concurrency", "environment_vars", "min_provisioned_throughput",
+    "max_provisioned_throughput", "provisioned_model_units",
+)  # fmt: skip
+
+
+def _external(given: ServedEntityInput, at: str, known: Known) -> WishedEntity:
+    """A model at an outside server."""
+    for name in _HOSTED_ONLY:
+        if getattr(given, name):
+            raise InvalidParameter(
+                f"{at}{name}: an external model has none; leave out this or external_model."
+            )
+    stored, target = external.check(
+        given.external_model or {}, f"{at}external_model", known.refuses
+    )
+    return WishedEntity(
+        name=_entity_name(
+            given.name or chat_entities.external_entity_name(str(stored["name"])), at
+        ),
+        entity_name="",
+        entity_version="",
+        workload_type="",
+        workload_size=None,
+        min_concurrency=None,
+        max_concurrency=None,
+        scale_to_zero=False,
+        environment={},
+        kind=Kind.EXTERNAL,
+        chat=target,
+        external=stored,
+    )
+
+
+def _entity_name(name: str, at: str) -> str:
+    if not NAME.fullmatch(name):
+        raise InvalidParameter(
+            f"{at}name: {_shown(name)} is not a valid served entity name; expected 1 to 63 "
+            "letters, digits, '-' and '_', starting with a letter or digit."
+        )
+    return name
 
 
 def _default_name(model: str, version: str) -> str:
@@ -246,13 +354,13 @@ def _size(given: ServedEntityInput, at: str) -> tuple[str | None, int | None, in
         )
     if low is None:
         low = 0 if given.scale_to_zero_enabled else PER_REPLICA
-    for field, value in (
+    for name, value in (
         ("min_provisioned_concurrency", low),
         ("max_provisioned_concurrency", high),
     ):
         if value % PER_REPLICA or not 0 <= value <= MAX_CONCURRENCY:
             raise InvalidParameter(
-                f"{at}{field}: {value}; expected a multiple of {PER_REPLICA} from 0 to "
+                f"{at}{name}: {value}; expected a multiple of {PER_REPLICA} from 0 to "
                 f"{MAX_CONCURRENCY}."
             )
     if high == 0 or low > high:
@@ -279,10 +387,10 @@ def _environment(given: Mapping[str, str], at: str) -> dict[str, str]:
             )
         if "\x00" in value:
             raise InvalidParameter(f"{at}.{name}: the value has a NUL character.")
-        if SECRET.search(value):
-            raise NotImplementedYet(
-                f"{at}.{name}: references to secrets ({{{{secrets/scope/key}}}}) are not supported "
-                "by Lakeport yet; give a literal value."
+        if resembles_reference(value):
+            raise InvalidParameter(
+                f"{at}.{name}: a reference to a secret must be the whole value, exactly "
+                "{{secrets/scope/key}}."
             )
     return dict(given)
 

@@ -1,9 +1,11 @@
 """Records and what runs for them, in Databricks' words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lakeport.auth.callers import Caller
+from lakeport.runtimes.base import Kind
 from lakeport.stores.records import ConfigRecord, ConfigUpdate, EndpointRecord, EntityRecord
 from lakeport.wire import endpoints as wire
 
@@ -15,6 +17,8 @@ class Running:
     live: int
     was_ready: bool
     message: str
+    #: What the model says of its task; None where it says nothing.
+    task: str | None = None
 
 
 #: Looks up what runs for an entity of an endpoint; None when nothing does.
@@ -31,12 +35,13 @@ def detailed(record: EndpointRecord, caller: Caller, look: Look) -> wire.Endpoin
         shown = _config(record.pending, lambda e: _pending_state(record, e, look(e)))
         pending = wire.PendingConfig(**dict(shown), start_time=record.pending.created_at)
     return wire.EndpointDetailed(
-        id=record.id,
+        id=None if record.fixed else record.id,
         name=record.name,
         creator=record.creator,
         creation_timestamp=record.created_at,
         last_updated_timestamp=record.updated_at,
         description=record.description,
+        task=_task(record, look),
         route_optimized=False,
         permission_level=level.name if level else "",
         state=state(record, look),
@@ -60,25 +65,24 @@ def summary(record: EndpointRecord, look: Look) -> wire.EndpointSummary:
         entities = _sorted(shown)
         config = wire.ConfigSummary(
             served_entities=[
-                wire.EntitySummary(
-                    name=e.name, entity_name=e.entity_name, entity_version=e.entity_version
-                )
-                for e in entities
+                wire.EntitySummary.model_validate({"name": e.name} | _model(e)) for e in entities
             ],
             served_models=[
                 wire.ModelSummary(
                     name=e.name, model_name=e.entity_name, model_version=e.entity_version
                 )
                 for e in entities
+                if _has_mirror(e)
             ],
         )
     return wire.EndpointSummary(
-        id=record.id,
+        id=None if record.fixed else record.id,
         name=record.name,
         creator=record.creator,
         creation_timestamp=record.created_at,
         last_updated_timestamp=record.updated_at,
         description=record.description,
+        task=_task(record, look),
         state=state(record, look),
         config=config,
         tags=tags(record),
@@ -105,6 +109,46 @@ def tags(record: EndpointRecord) -> list[wire.EndpointTag]:
     return [wire.EndpointTag(key=key, value=value) for key, value in sorted(record.tags.items())]
 
 
+def _task(record: EndpointRecord, look: Look) -> str | None:
+    """The one task of all served entities, as far as it is known."""
+    shown = record.active or record.pending
+    for entity in shown.entities if shown else ():
+        if entity.chat is not None:
+            return entity.chat.task
+        running = look(entity)
+        if running is not None and running.task is not None:
+            return running.task
+    return None
+
+
+def _has_mirror(entity: EntityRecord) -> bool:
+    """Whether the older `served_models` has words for it."""
+    return entity.kind in (Kind.MODEL, Kind.ENGINE) and entity.foundation is None
+
+
+def _model(entity: EntityRecord) -> dict[str, Any]:
+    """What is served, in the fields of its kind."""
+    shown: dict[str, Any] = {}
+    if entity.foundation is not None:
+        shown["foundation_model"] = dict(entity.foundation)
+    if entity.kind is Kind.EXTERNAL and entity.external is not None and entity.foundation is None:
+        shown["external_model"] = external_model(entity.external)
+    if entity.entity_name:
+        shown["entity_name"] = entity.entity_name
+    if entity.entity_version:
+        shown["entity_version"] = entity.entity_version
+    return shown
+
+
+def external_model(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """`external_model` to show: what was given in plain text is never shown again."""
+    return {
+        name: external_model(value) if isinstance(value, Mapping) else value
+        for name, value in stored.items()
+        if not name.endswith("_plaintext")
+    }
+
+
 def _sorted(config: ConfigRecord) -> list[EntityRecord]:
     return sorted(config.entities, key=lambda entity: entity.name)
 
@@ -114,29 +158,31 @@ def _config(
 ) -> wire.CoreConfig:
     entities, models = [], []
     for entity in _sorted(config):
-        common = {
+        common: dict[str, Any] = {
             "name": entity.name,
-            "workload_type": entity.workload_type,
-            "workload_size": entity.workload_size,
-            "scale_to_zero_enabled": entity.scale_to_zero,
-            "min_provisioned_concurrency": entity.min_concurrency,
-            "max_provisioned_concurrency": entity.max_concurrency,
-            "environment_vars": dict(entity.environment) or None,
             "creator": entity.creator,
             "creation_timestamp": entity.created_at,
             "state": state_of(entity),
         }
+        if entity.kind in (Kind.MODEL, Kind.ENGINE) and entity.foundation is None:
+            common |= {
+                "workload_type": entity.workload_type,
+                "workload_size": entity.workload_size,
+                "scale_to_zero_enabled": entity.scale_to_zero,
+                "min_provisioned_concurrency": entity.min_concurrency,
+                "max_provisioned_concurrency": entity.max_concurrency,
+                "environment_vars": dict(entity.environment) or None,
+            }
         entities.append(
-            wire.ServedEntity.model_validate(
-                common
-                | {"entity_name": entity.entity_name, "entity_version": entity.entity_version}
-            )
+            wire.ServedEntity.model_validate(common | _model(entity) | dict(entity.provisioned))
         )
-        models.append(
-            wire.ServedModel.model_validate(
-                common | {"model_name": entity.entity_name, "model_version": entity.entity_version}
+        if _has_mirror(entity):
+            models.append(
+                wire.ServedModel.model_validate(
+                    common
+                    | {"model_name": entity.entity_name, "model_version": entity.entity_version}
+                )
             )
-        )
     return wire.CoreConfig(
         config_version=config.version,
         served_entities=entities,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lakeport.auth.callers import Caller
-from lakeport.control import endpoints as endpoints_module
+from lakeport.control import reading
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.validation import WishedEntity
 from lakeport.errors import ApiError
@@ -231,7 +231,7 @@ def test_traffic_can_be_shifted_while_the_registry_cannot_be_reached() -> None:
 
 
 def test_events_of_others_do_not_hide_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints_module, "EVENTS_READ", 3)
+    monkeypatch.setattr(reading, "EVENTS_READ", 3)
 
     async def story() -> None:
         world, _ = await a_world()

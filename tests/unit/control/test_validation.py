@@ -3,10 +3,12 @@
 import pytest
 
 from lakeport.control import validation
+from lakeport.control.chat_entities import Known
 from lakeport.errors import ApiError
 from lakeport.stores.records import RouteRecord
 from lakeport.wire.endpoints import CoreConfigInput, CreateEndpoint
 
+KNOWN = Known({}, max_tokens=1024)
 ONE = {"entity_name": "main.default.iris", "entity_version": "3"}
 TWO = [
     {"name": "a", "entity_name": "m", "entity_version": "1"},
@@ -15,7 +17,7 @@ TWO = [
 
 
 def config(**fields: object) -> validation.WishedConfig:
-    return validation.config(CoreConfigInput.model_validate(fields), max_entities=15)
+    return validation.config(CoreConfigInput.model_validate(fields), max_entities=15, known=KNOWN)
 
 
 def entity(**fields: object) -> validation.WishedEntity:
@@ -30,6 +32,12 @@ def test_defaults_are_those_of_databricks() -> None:
     assert only.workload_size == "Small"
     assert only.workload_type == "CPU"
     assert config(served_entities=[ONE]).routes == (RouteRecord("iris-3", 100),)
+
+
+def test_a_variable_may_be_a_reference_to_a_secret_and_stays_one() -> None:
+    asked = {"A": "{{secrets/my-scope/my.key@1}}", "B": "{{other}}"}
+
+    assert entity(environment_vars=asked).environment == asked
 
 
 def test_the_older_field_names_mean_the_same() -> None:
@@ -113,13 +121,23 @@ def test_entities_and_routes_come_sorted() -> None:
         ),
         (
             {"served_entities": [ONE | {"external_model": {"provider": "openai"}}]},
-            "NOT_IMPLEMENTED",
-            ["external_model"],
+            "INVALID_PARAMETER_VALUE",
+            ["entity_name", "external_model"],
         ),
         (
-            {"served_entities": [ONE | {"environment_vars": {"A": "{{secrets/s/k}}"}}]},
-            "NOT_IMPLEMENTED",
-            ["environment_vars.A", "secrets"],
+            {"served_entities": [ONE | {"environment_vars": {"A": "{{ secrets/s/k }}"}}]},
+            "INVALID_PARAMETER_VALUE",
+            ["environment_vars.A", "{{secrets/scope/key}}"],
+        ),
+        (
+            {"served_entities": [ONE | {"environment_vars": {"A": "Bearer {{secrets/s/k}}"}}]},
+            "INVALID_PARAMETER_VALUE",
+            ["environment_vars.A", "whole value"],
+        ),
+        (
+            {"served_entities": [ONE | {"environment_vars": {"A": "{{secrets/s}}"}}]},
+            "INVALID_PARAMETER_VALUE",
+            ["environment_vars.A", "{{secrets/scope/key}}"],
         ),
         (
             {"served_entities": [ONE | {"environment_vars": {"1A": "x"}}]},
@@ -228,7 +246,7 @@ def test_what_does_nothing_yet_is_refused_by_name(field: str, value: object) -> 
     request = CreateEndpoint.model_validate({"name": "e", field: value})
 
     with pytest.raises(ApiError) as refusal:
-        validation.create(request, max_entities=15)
+        validation.create(request, max_entities=15, known=KNOWN)
 
     assert (refusal.value.status, refusal.value.error_code) == (501, "NOT_IMPLEMENTED")
     assert refusal.value.message.startswith(field)
@@ -280,4 +298,4 @@ def test_sizes_set_the_number_of_replicas(size: str | None, low: int | None, exp
 
 
 def test_an_endpoint_without_a_config_is_legal() -> None:
-    assert validation.create(CreateEndpoint(name="e"), max_entities=15) is None
+    assert validation.create(CreateEndpoint(name="e"), max_entities=15, known=KNOWN) is None

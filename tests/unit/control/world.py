@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lakeport.auth.callers import Caller
+from lakeport.control.chat_entities import Known
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
 from lakeport.errors import ApiError
@@ -42,6 +43,18 @@ BEHAVIOUR = {
     "5": "hangs",  # never becomes ready
     "6": "dies",  # while it loads
 }
+
+
+class PlainVault:
+    """A vault that marks what it was given, so that tests see what went through it."""
+
+    async def reveal(self, reference: str) -> str:
+        return reference.removeprefix("sealed:")
+
+    def seal(self, value: str) -> str:
+        return f"sealed:{value[::-1]}"
+
+    def check(self, caller: Caller, reference: str, at: str) -> None: ...
 
 
 @dataclass(eq=False)
@@ -257,6 +270,8 @@ class World:
             now_ms=lambda: int(loop.time() * 1000),
             max_entities=15,
             max_endpoints=1000,
+            known=Known({}, max_tokens=1024),
+            vault=PlainVault(),
         )
         await self.reconciler.open()
 
