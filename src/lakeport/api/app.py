@@ -19,7 +19,8 @@ from lakeport.api.control_plane import build_control_plane
 from lakeport.api.errors import Headers, as_api_error, send_error
 from lakeport.api.invocations import PREFIX, Invocations, parse_path
 from lakeport.api.mlflow import is_mlflow_path
-from lakeport.api.ports import TokensPort
+from lakeport.api.openai import OpenAI, parse_route
+from lakeport.api.ports import SecretsPort, TokensPort
 from lakeport.auth.callers import ADMINS, USERS, Caller
 from lakeport.control.ports import EndpointsPort
 from lakeport.errors import (
@@ -49,6 +50,7 @@ def build_app(
     endpoints: EndpointsPort,
     invoke: InvokePort,
     tokens: TokensPort,
+    secrets: SecretsPort,
     health: Callable[[], bool],
     mlflow: ASGIApp | None,
     settings: Settings,
@@ -65,14 +67,17 @@ def build_app(
     control_plane = build_control_plane(
         endpoints=endpoints,
         tokens=tokens,
+        secrets=secrets,
         serving=health,
         workspace_id=workspace_id,
         single_endpoint=single_endpoint,
         metrics=metrics,
     )
+    invocations = Invocations(invoke, max_body=settings.max_body)
     return FrontDoor(
         tokens=tokens,
-        invocations=Invocations(invoke, max_body=settings.max_body),
+        invocations=invocations,
+        openai=OpenAI(invocations, invoke, endpoints, max_body=settings.max_body),
         control_plane=control_plane,
         mlflow=mlflow,
         loopback_only=settings.auth == "off",
@@ -90,6 +95,7 @@ class FrontDoor:
         *,
         tokens: TokensPort,
         invocations: Invocations,
+        openai: OpenAI,
         control_plane: ASGIApp,
         mlflow: ASGIApp | None,
         loopback_only: bool,
@@ -99,6 +105,7 @@ class FrontDoor:
     ) -> None:
         self._tokens = tokens
         self._invocations = invocations
+        self._openai = openai
         self._control_plane = control_plane
         self._mlflow = mlflow
         self._loopback_only = loopback_only
@@ -161,6 +168,17 @@ class FrontDoor:
                     send,
                     endpoint=endpoint,
                     entity=entity,
+                    caller=caller,
+                    headers=headers,
+                    request_id=context.request_id,
+                )
+                return
+            if path.startswith(PREFIX) and (route := parse_route(scope["raw_path"])) is not None:
+                await self._openai.answer(
+                    scope,
+                    receive,
+                    send,
+                    route=route,
                     caller=caller,
                     headers=headers,
                     request_id=context.request_id,

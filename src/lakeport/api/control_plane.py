@@ -16,7 +16,8 @@ from lakeport.api.identity import identity
 from lakeport.api.not_yet import not_yet
 from lakeport.api.openapi import allowed_methods, build_document
 from lakeport.api.permissions import permissions
-from lakeport.api.ports import TokensPort
+from lakeport.api.ports import SecretsPort, TokensPort
+from lakeport.api.secrets import secrets as secret_routes
 from lakeport.api.serving_endpoints import serving_endpoints
 from lakeport.api.tokens import tokens as token_routes
 from lakeport.api.validation import translate
@@ -29,6 +30,7 @@ def build_control_plane(
     *,
     endpoints: EndpointsPort,
     tokens: TokensPort,
+    secrets: SecretsPort,
     serving: Callable[[], bool],
     workspace_id: str,
     single_endpoint: Callable[[], str | None],
@@ -42,6 +44,7 @@ def build_control_plane(
         serving_endpoints(endpoints),
         permissions(endpoints),
         token_routes(tokens),
+        secret_routes(secrets),
         identity(workspace_id),
         events(endpoints),
         health(endpoints, serving=serving, metrics=metrics, single_endpoint=single_endpoint),

@@ -5,6 +5,7 @@ what two HTTP parsers could understand differently. Deadlines are looked at by o
 (`api/server.py`), so that they cost a request next to nothing.
 """
 
+import asyncio
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from lakeport.api.joined import JoinedTransport
 from lakeport.errors import error_body
 
 
@@ -137,6 +139,9 @@ class Door(HttpToolsProtocol):
         self._unread_bytes = 0
         self._unsent = 0
         self._unsent_for = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(JoinedTransport(transport, self.loop))
 
     # What arrives
 

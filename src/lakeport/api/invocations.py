@@ -18,9 +18,10 @@ from lakeport.errors import (
     EndpointNotFound,
     Internal,
     MethodNotAllowed,
-    error_body,
+    Unavailable,
 )
 from lakeport.serving.ports import Invocation, InvokePort, Reply, StreamReply
+from lakeport.wire.chat import failed_event
 
 logger = logging.getLogger("lakeport.api")
 
@@ -41,13 +42,14 @@ def parse_path(raw_path: bytes) -> tuple[str, str | None] | None:
     """
     match raw_path.split(b"/"):
         case [b"", b"serving-endpoints", name, b"invocations"]:
-            return _name(name), None
+            return name_in(name), None
         case [b"", b"serving-endpoints", name, b"served-models", entity, b"invocations"]:
-            return _name(name), _name(entity)
+            return name_in(name), name_in(entity)
     return None
 
 
-def _name(part: bytes) -> str:
+def name_in(part: bytes) -> str:
+    """The name that a part of a path is. Raises EndpointNotFound for what no name can be."""
     try:
         name = unquote_to_bytes(part).decode()
     except UnicodeDecodeError:
@@ -86,20 +88,32 @@ class Invocations:
                 endpoint=endpoint,
                 entity=entity,
                 body=await read_body(receive, headers, self._max_body),
-                content_type=_lower(headers.get(b"content-type")),
-                content_encoding=_lower(headers.get(b"content-encoding")),
+                content_type=lower(headers.get(b"content-type")),
+                content_encoding=lower(headers.get(b"content-encoding")),
                 request_id=request_id,
             )
-            reply = await self._watched(receive, caller, invocation)
         except ApiError as error:
             await send_error(send, error, request_id)
+        except ClientGone:
+            return
+        else:
+            await self.ask(receive, send, caller, invocation)
+
+    async def ask(
+        self, receive: Receive, send: Send, caller: Caller, invocation: Invocation
+    ) -> None:
+        """One invocation whose body is read, to its answer."""
+        try:
+            reply = await self._watched(receive, caller, invocation)
+        except ApiError as error:
+            await send_error(send, error, invocation.request_id)
         except ClientGone:
             return
         else:
             if isinstance(reply, Reply):
                 await _send_reply(send, reply)
             else:
-                await _send_stream(receive, send, reply, request_id)
+                await _send_stream(receive, send, reply, invocation.request_id)
 
     async def _watched(
         self, receive: Receive, caller: Caller, invocation: Invocation
@@ -155,24 +169,22 @@ class Watch:
 
 
 @lru_cache(maxsize=64)
-def _lower(value: bytes | None) -> str | None:
-    """A header's value; cut, since a worker's frame has little room beside the body. No value that
-    long is one that a worker takes."""
+def lower(value: bytes | None) -> str | None:
+    """A header's value as the front takes it; cut, since a worker's frame has little room beside
+    the body. No value that long is one that a worker takes."""
     return None if value is None else value[:_LONGEST_VALUE].decode("latin-1").strip().lower()
 
 
 async def _send_reply(send: Send, reply: Reply) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": [
-                (b"content-type", reply.content_type.encode("latin-1")),
-                (b"content-length", str(len(reply.body)).encode()),
-                (b"served-model-name", _header(reply.served_entity)),
-            ],
-        }
-    )
+    headers = [
+        (b"content-type", reply.content_type.encode("latin-1", "replace")),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"served-model-name", _header(reply.served_entity)),
+    ]
+    # As with our own errors: the SDK waits for whole seconds, and takes 0 for "at once".
+    if reply.retry_after is not None or reply.status in (429, 503):
+        headers.append((b"retry-after", str(max(1, reply.retry_after or 1)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
 
@@ -197,15 +209,13 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
             async for last in reply.events:
                 await send(_event(last))
         except ApiError as error:
-            last = orjson.dumps({"error": error.body(request_id)})
+            last = failed_event(error.error_code, error.message)
             await send(_event(last))
         except (
             Exception
         ):  # the head of the answer is out: all that is left is to say so in the stream
             logger.exception("invocation %s failed in mid-stream", request_id)
-            last = orjson.dumps(
-                {"error": error_body(Internal.error_code, "The stream broke off.", request_id)}
-            )
+            last = failed_event(Internal.error_code, "The stream broke off.")
             await send(_event(last))
         end = b"" if is_error(last) else b"data: [DONE]\n\n"
         await send({"type": "http.response.body", "body": end})
@@ -214,13 +224,31 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
             watch.raise_if_gone()
         except ClientGone:
             return
+        # The server stops and its grace is over: a cut would look like the answer's end.
+        await send(_event(failed_event(Unavailable.error_code, "Lakeport is stopping.")))
+        await send({"type": "http.response.body", "body": b""})
         raise
     finally:
         watch.stop()
         await _close(reply.events)
 
 
+#: What Python's `splitlines`, and so MLflow's and httpx's readers of events, take for the end of a
+#: line. In JSON they stand in strings only, where an escape says the same.
+_LINE_ENDS = (
+    ("\u0085".encode(), b"\\u0085"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+
+
 def _event(document: bytes) -> Message:
+    if not document.isascii():
+        for mark, escape in _LINE_ENDS:
+            if mark in document:
+                document = document.replace(mark, escape)
+    if b"\r" in document:  # between the parts of a JSON document
+        document = document.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" in document:
         document = document.replace(b"\n", b"\ndata: ")
     return {

@@ -12,13 +12,6 @@ REFUSED = (
     ("PUT", f"{_ENDPOINTS}/{{name}}/rate-limits", "Rate limits"),
     ("PUT", f"{_ENDPOINTS}/{{name}}/ai-gateway", "The AI gateway"),
     ("PATCH", f"{_ENDPOINTS}/{{name}}/telemetry-config", "Telemetry of endpoints"),
-    ("POST", f"{_ENDPOINTS}/pt", "Provisioned throughput"),
-    ("PUT", f"{_ENDPOINTS}/pt/{{name}}/config", "Provisioned throughput"),
-    (
-        "GET",
-        f"{_ENDPOINTS}/get-model-optimization-info/{{model}}/{{version}}",
-        "Provisioned throughput",
-    ),
     ("POST", "/api/2.0/external-function", "Calling outside functions"),
 )
 

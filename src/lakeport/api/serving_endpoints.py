@@ -32,6 +32,24 @@ def serving_endpoints(endpoints: EndpointsPort) -> APIRouter:
     async def create(caller: Asking, body: wire.CreateEndpoint) -> wire.EndpointDetailed:
         return await endpoints.create(caller, body)
 
+    @router.post("/pt", response_model_exclude_none=True)
+    async def create_pt(caller: Asking, body: wire.CreatePtEndpoint) -> wire.EndpointDetailed:
+        given = body.model_dump(exclude_unset=True)
+        return await endpoints.create(caller, wire.CreateEndpoint.model_validate(given))
+
+    @router.put("/pt/{name}/config", response_model_exclude_none=True)
+    async def update_pt_config(
+        caller: Asking, name: str, body: wire.UpdatePtConfig
+    ) -> wire.EndpointDetailed:
+        given = body.config.model_dump(exclude_unset=True)
+        return await endpoints.update_config(
+            caller, name, wire.CoreConfigInput.model_validate(given)
+        )
+
+    @router.get("/get-model-optimization-info/{model}/{version}", response_model_exclude_none=True)
+    async def optimization_info(caller: Asking, model: str, version: str) -> wire.OptimizationInfo:
+        return await endpoints.optimization_info(model, version)
+
     @router.get("/{name}", response_model_exclude_none=True)
     async def get(caller: Asking, name: str) -> wire.EndpointDetailed:
         return await endpoints.get(caller, name)

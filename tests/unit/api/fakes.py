@@ -1,13 +1,16 @@
 """Small fakes of the ports behind the HTTP API, which keep their contracts."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakeport.api.app import build_app
 from lakeport.auth.callers import ADMINS, USERS, Caller
+from lakeport.auth.secrets import Secrets
 from lakeport.errors import (
     ENDPOINT_GONE,
     AlreadyExists,
@@ -17,6 +20,7 @@ from lakeport.errors import (
 )
 from lakeport.serving.ports import Invocation, Reply, StreamReply
 from lakeport.settings import Settings
+from lakeport.stores.memory import MemoryStore
 from lakeport.stores.records import EventRecord, TokenRecord
 from lakeport.wire import endpoints as wire
 from lakeport.wire import permissions as acl
@@ -83,6 +87,9 @@ class FakeEndpoints:
     def __init__(self) -> None:
         self.found = {"iris": endpoint_named("iris")}
         self.asked: list[tuple[Any, ...]] = []
+
+    async def optimization_info(self, model: str, version: str) -> wire.OptimizationInfo:
+        return wire.OptimizationInfo(optimizable=model.startswith("system.ai."))
 
     def _get(self, name: str) -> wire.EndpointDetailed:
         if name == "broken":
@@ -201,6 +208,7 @@ class FakeInvoke:
         self.cancelled = asyncio.Event()
         self.closed = asyncio.Event()
         self.stream: Callable[[], AsyncIterator[bytes]] = self._two_words
+        self.reply = Reply(200, b"{}", "application/json", "given-1")
 
     async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
         self.invocations.append(invocation)
@@ -209,6 +217,8 @@ class FakeInvoke:
                 return Reply(200, b'{"predictions":[1]}', "application/json", "iris-1")
             case "echo":
                 return Reply(200, invocation.body, "application/octet-stream", "echo-1")
+            case "given":
+                return self.reply
             case "slow":
                 await self._wait_for_ever()
             case "stream":
@@ -216,6 +226,9 @@ class FakeInvoke:
             case "broken":
                 raise RuntimeError("a secret of the inside")
         raise EndpointNotFound(ENDPOINT_GONE)
+
+    def queryable(self, caller: Caller) -> list[str]:
+        return ["iris"]
 
     async def _wait_for_ever(self) -> None:
         self.waiting.set()
@@ -260,11 +273,15 @@ class World:
         self.tokens = FakeTokens()
         self.endpoints = FakeEndpoints()
         self.invoke = FakeInvoke()
+        self._folder = tempfile.TemporaryDirectory()
+        key_file = Path(self._folder.name) / "secrets.key"
+        self.secrets = Secrets(MemoryStore(), key_file, now_ms=lambda: 1_700_000_000_000)
         self.healthy = True
         self._built = build_app(
             endpoints=self.endpoints,
             invoke=self.invoke,
             tokens=self.tokens,
+            secrets=self.secrets,
             health=lambda: self.healthy,
             mlflow=fake_mlflow if mlflow else None,
             settings=Settings.model_construct(**Settings().model_dump() | settings),

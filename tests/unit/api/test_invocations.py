@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -7,6 +8,7 @@ from starlette.types import Message
 
 from lakeport.api.invocations import is_error, parse_path
 from lakeport.errors import EndpointNotFound, Unavailable
+from lakeport.serving.ports import Reply
 from tests.unit.api.fakes import World
 
 TOKEN = {"authorization": "Bearer ann-token"}
@@ -161,6 +163,36 @@ async def test_a_stream_is_sent_as_events_and_ends_with_done(world: World) -> No
     assert world.invoke.closed.is_set()
 
 
+async def test_nothing_in_an_event_can_be_taken_for_the_end_of_a_line(world: World) -> None:
+    async def odd_ends() -> AsyncIterator[bytes]:
+        yield '{"text": "a\u0085b\u2028c\u2029d é 😀 \xa8"}'.encode()
+        yield b'{"a":\r\n1,\r"b":2}'
+
+    world.invoke.stream = odd_ends
+    async with client(world) as http:
+        reply = await http.post("/serving-endpoints/stream/invocations", content=b"{}")
+
+    assert reply.text == (
+        'data: {"text": "a\\u0085b\\u2028c\\u2029d é 😀 \xa8"}\n\n'
+        'data: {"a":\ndata: 1,\ndata: "b":2}\n\ndata: [DONE]\n\n'
+    )
+    assert all(line.startswith("data: ") for line in reply.text.splitlines() if line)
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "expected"),
+    [(429, 7, "7"), (429, None, "1"), (503, 0, "1"), (200, None, None), (500, None, None)],
+)
+async def test_a_reply_says_how_long_to_wait(
+    world: World, status: int, told: int | None, expected: str | None
+) -> None:
+    world.invoke.reply = Reply(status, b"{}", "application/json", "e", told)
+    async with client(world) as http:
+        reply = await http.post("/serving-endpoints/given/invocations", content=b"{}")
+
+    assert (reply.status_code, reply.headers.get("retry-after")) == (status, expected)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(Unavailable("gone"), "TEMPORARILY_UNAVAILABLE"), (RuntimeError("secret"), "INTERNAL_ERROR")],
@@ -176,7 +208,9 @@ async def test_a_stream_that_fails_says_so_and_is_not_done(
     async with client(world) as http:
         reply = await http.post("/serving-endpoints/stream/invocations", content=b"{}")
 
-    assert f'data: {{"error":{{"error_code":"{code}"' in reply.text
+    last = json.loads(reply.text.strip().splitlines()[-1].removeprefix("data: "))
+    assert last["error"].keys() == {"message", "type", "code"}
+    assert last["error"]["code"] == code
     assert "[DONE]" not in reply.text
     assert "secret" not in reply.text
 
@@ -257,3 +291,20 @@ async def test_the_end_of_the_server_is_told_to_those_who_wait(world: World) -> 
 
     assert world.invoke.cancelled.is_set()
     assert caller.sent[0]["status"] == 503
+
+
+async def test_the_end_of_the_server_ends_a_stream_with_an_error(world: World) -> None:
+    world.invoke.stream = world.invoke.endless
+    caller = Hanging()
+    running = asyncio.create_task(invoke(world, "/serving-endpoints/stream/invocations", caller))
+    await world.invoke.waiting.wait()
+
+    running.cancel()
+    await running
+
+    assert world.invoke.closed.is_set()
+    *_, event, end = caller.sent
+    assert json.loads(event["body"].removeprefix(b"data: "))["error"]["code"] == (
+        "TEMPORARILY_UNAVAILABLE"
+    )
+    assert (end["body"], end.get("more_body", False)) == (b"", False)
