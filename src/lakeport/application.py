@@ -21,16 +21,30 @@ from lakeport.api.app import build_app
 from lakeport.api.mlflow import mlflow_proxy
 from lakeport.api.server import Server, make_server
 from lakeport.auth.callers import ADMINS, USERS, Caller
+from lakeport.auth.secrets import Secrets
 from lakeport.auth.tokens import ADMIN, Tokens
 from lakeport.control.aliases import AliasWatcher
+from lakeport.control.chat_entities import Known, parse_fixed
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
 from lakeport.control.validation import WishedEntity
 from lakeport.errors import ApiError
 from lakeport.home import Home
+from lakeport.models import catalogue
+from lakeport.models.catalogue import BadCatalogue, Catalogue
 from lakeport.models.mlflow.registry import Registry
 from lakeport.models.sources import ModelFolder, parse_source
+from lakeport.providers.base import ENGINE_SCHEME, EXTERNAL_SCHEME, SCRIPTED_SCHEME
+from lakeport.providers.egress import EgressGuard
+from lakeport.providers.engines import EngineConnector
+from lakeport.providers.runtime import ExternalConnector, ExternalRuntime
+from lakeport.providers.scripted import ScriptedRuntime, read_script
+from lakeport.providers.transport import Outside
+from lakeport.runtimes.base import Connector, Kind, Runtime, StartFailed
+from lakeport.runtimes.dispatch import Connectors, Runtimes
+from lakeport.runtimes.engine.runtime import EngineRuntime
 from lakeport.runtimes.local.link import UnixConnector
+from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.runtime import LocalRuntime
 from lakeport.serving.deployment import QueueLimits
 from lakeport.serving.invoke import Front
@@ -41,6 +55,7 @@ from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
 from lakeport.telemetry import logs
 from lakeport.telemetry.metrics import Metrics
+from lakeport.wire.chat import Task
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +115,21 @@ class Application:
         await store.open()
         stack.push_async_callback(store.close)
         tokens = await self._open_tokens(store)
+        secrets = Secrets(store, self.home.secrets_key, now_ms=now_ms)
+        await secrets.start()
         registry = self._make_registry()
         stack.push_async_callback(registry.close)
         models = registry if registry.enabled else None
-        runtime = self._make_runtime(models)
+        outside = Outside(
+            EgressGuard(settings.egress_allow), os.environ, settings.upstream_connect_timeout
+        )
+        known = Known(self._catalogue(), settings.max_tokens, outside.refuses)
+        runtime, connector = self._make_runtimes(models, secrets, known, outside)
         await runtime.open()
         stack.push_async_callback(runtime.close)
 
         metrics = Metrics()
-        front = Front(UnixConnector(), _queue_limits(settings), metrics)
+        front = Front(connector, _queue_limits(settings), metrics, max_body=settings.max_body)
         reconciler = Reconciler(
             store, runtime, front, now_ms=now_ms, drain_timeout=settings.request_timeout
         )
@@ -124,6 +145,8 @@ class Application:
             now_ms=now_ms,
             max_entities=settings.max_entities,
             max_endpoints=settings.max_endpoints,
+            known=known,
+            vault=secrets,
         )
         aliases = AliasWatcher(endpoints, reconciler, registry, settings.alias_poll)
 
@@ -131,6 +154,7 @@ class Application:
             endpoints=endpoints,
             invoke=front,
             tokens=tokens,
+            secrets=secrets,
             health=lambda: self._ready,
             mlflow=mlflow_proxy(models, on_write=lambda _: aliases.poke()),
             settings=settings,
@@ -143,6 +167,9 @@ class Application:
         )
         await self._serve(self.server)
         registry.open()
+        for task, asked in ((Task.CHAT, settings.chat), (Task.EMBEDDINGS, settings.embeddings)):
+            for each in asked:
+                await _pin(endpoints, each, task)
         for given in settings.model:
             await _serve_model(endpoints, reconciler, given)
         self._background(aliases.run())
@@ -160,6 +187,14 @@ class Application:
         self._background(tokens.watch())
         return tokens
 
+    def _catalogue(self) -> Catalogue:
+        named = self.settings.catalogue
+        file = named or self.home.path / "catalogue.toml"
+        try:
+            return catalogue.load(file if named or file.is_file() else None)
+        except BadCatalogue as problem:
+            raise CannotStart(str(problem)) from problem
+
     def _make_registry(self) -> Registry:
         settings = self.settings
         return Registry(
@@ -170,17 +205,50 @@ class Application:
             wait=settings.registry_wait,
         )
 
-    def _make_runtime(self, models: Registry | None) -> LocalRuntime:
+    def _make_runtimes(
+        self, models: Registry | None, secrets: Secrets, known: Known, outside: Outside
+    ) -> tuple[Runtimes, Connectors]:
+        """What runs or reaches each kind of deployment, and what connects to it."""
         settings = self.settings
-        return LocalRuntime(
+        machine = Machine(self.home.path)
+        local = LocalRuntime(
             self.home.path,
             registry=models,
+            vault=secrets,
             env_manager=settings.env_manager,
             python_missing=settings.python_missing,
             start_timeout=settings.start_timeout,
             memory_limit=settings.replica_memory,
             max_body=settings.max_body,
+            machine=machine,
         )
+        engines = EngineRuntime(
+            self.home.path,
+            models=known.catalogue,
+            slots=settings.engine_slots,
+            threads=settings.engine_threads,
+            llama_server=settings.llama_server,
+            vllm=settings.vllm,
+            vault=secrets,
+            start_timeout=settings.start_timeout,
+            memory_limit=settings.replica_memory,
+            machine=machine,
+        )
+        scripted = ScriptedRuntime()
+        idle = settings.upstream_idle_timeout
+        runtimes: dict[Kind, Runtime] = {
+            Kind.MODEL: local,
+            Kind.ENGINE: engines,
+            Kind.EXTERNAL: ExternalRuntime(secrets, outside),
+            Kind.SCRIPTED: scripted,
+        }
+        connectors: dict[str, Connector] = {
+            "unix": UnixConnector(),
+            ENGINE_SCHEME: EngineConnector(idle_timeout=idle, slots=settings.engine_slots),
+            EXTERNAL_SCHEME: ExternalConnector(secrets, outside, idle_timeout=idle),
+            SCRIPTED_SCHEME: scripted,
+        }
+        return Runtimes(runtimes), Connectors(connectors)
 
     def _background(self, coroutine: Coroutine[None, None, None]) -> None:
         """Run something until the application ends."""
@@ -235,6 +303,23 @@ async def _workspace_id(store: Store) -> str:
 def _only_name(models: list[str]) -> str | None:
     """The name of the one model that the server was started with, if it is one."""
     return models[0].partition("=")[0] if len(models) == 1 else None
+
+
+async def _pin(endpoints: Endpoints, given: str, task: Task) -> None:
+    """Make the endpoint of `--chat NAME=TARGET` or `--embeddings NAME=TARGET`."""
+    flag = "--chat" if task is Task.CHAT else "--embeddings"
+    name, _, target = given.partition("=")
+    try:
+        fixed = parse_fixed(name, target, task)
+        if fixed.kind is Kind.SCRIPTED:  # a slip in it is told at once, not to the first caller
+            read_script(fixed.path or "")
+        await endpoints.pin(fixed)
+    except ValueError as problem:
+        raise CannotStart(f"{flag} {name}: {problem}.") from problem
+    except StartFailed as problem:
+        raise CannotStart(f"{flag} {name}: {problem}") from problem
+    except ApiError as problem:
+        raise CannotStart(f"{flag} {name}: {problem.message}") from problem
 
 
 async def _serve_model(endpoints: Endpoints, reconciler: Reconciler, given: str) -> None:

@@ -8,6 +8,7 @@ the environment and `queue_requests` in the TOML file; the first of these that i
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ from pydantic import (
 
 ENV_PREFIX = "LAKEPORT_"
 MIB = 1024 * 1024
+#: A host's name in ASCII and lower case; underscores occur.
+HOST = re.compile(
+    r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
+#: The last part of a host that some would read as a number: 2130706433, 0x7f.1, 127.1.
+NUMERIC = re.compile(r"(\d+|0x[0-9a-f]*)")
 #: Read where it exists, in the home folder, unless another file is named.
 CONFIG_NAME = "lakeport.toml"
 
@@ -57,19 +64,30 @@ def _absolute(path: Path) -> Path:
         raise ValueError(str(error)) from error
 
 
-def _named_models(values: list[str]) -> list[str]:
+def _named(values: list[str], form: str, example: str) -> list[str]:
     names = set()
     for value in values:
-        name, _, uri = value.partition("=")
-        if not name.strip() or not uri.strip():
+        name, _, target = value.partition("=")
+        if not name.strip() or not target.strip():
             raise ValueError(
-                f"{value!r} is not of the form NAME=URI; expected something like "
-                "iris=models:/iris/1"
+                f"{value!r} is not of the form {form}; expected something like {example}"
             )
         if name in names:
             raise ValueError(f"{name!r} is named twice")
         names.add(name)
     return values
+
+
+def _named_models(values: list[str]) -> list[str]:
+    return _named(values, "NAME=URI", "iris=models:/iris/1")
+
+
+def _named_chats(values: list[str]) -> list[str]:
+    return _named(values, "NAME=TARGET", "writer=system.ai.smollm2-135m-instruct")
+
+
+def _named_embeddings(values: list[str]) -> list[str]:
+    return _named(values, "NAME=TARGET", "minilm=system.ai.all-minilm-l6-v2")
 
 
 def _strong(token: SecretStr | None) -> SecretStr | None:
@@ -89,6 +107,29 @@ def _http(uri: str | None) -> str | None:
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     return uri
+
+
+def host_or_network(
+    entry: str,
+) -> str | ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An entry of `egress_allow`: a network, of one address too, or a host in lower case. Raises
+    ValueError."""
+    text = entry.strip().lower()
+    try:
+        return ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        host = text.removesuffix(".")
+        if not HOST.fullmatch(host) or NUMERIC.fullmatch(host.rpartition(".")[2]):
+            raise ValueError(f"{entry!r} is not a host name, an address or a network") from None
+        return host
+
+
+def _hosts_and_networks(values: list[str]) -> list[str]:
+    # Commas in a flag too: no host or network has one.
+    entries = [part.strip() for value in values for part in value.split(",") if part.strip()]
+    for entry in entries:
+        host_or_network(entry)
+    return entries
 
 
 def is_loopback(host: str) -> bool:
@@ -127,6 +168,20 @@ class Settings(BaseModel):
         description="NAME=URI of a model to serve from the start: models:/NAME/VERSION, "
         "models:/NAME@ALIAS, or a folder with an MLmodel file. May be repeated; with commas in "
         "the environment.",
+    )
+
+    chat: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_named_chats)] = Field(
+        default_factory=list,
+        description="NAME=TARGET of a chat endpoint that lives as long as this setting: a model of "
+        "the catalogue (system.ai.NAME), a .gguf file, URL#MODEL of a server that speaks OpenAI's "
+        "wire, or scripted:FILE.yml. NAME may begin with databricks-. May be repeated; with commas "
+        "in the environment.",
+    )
+    embeddings: Annotated[
+        list[str], BeforeValidator(_listed), AfterValidator(_named_embeddings)
+    ] = Field(
+        default_factory=list,
+        description="NAME=TARGET of an embeddings endpoint, as with `chat`.",
     )
 
     # Who
@@ -195,6 +250,55 @@ class Settings(BaseModel):
     )
     max_entities: int = Field(15, gt=0, description="Served entities of one endpoint.")
     max_endpoints: int = Field(1000, gt=0, description="Serving endpoints of the workspace.")
+
+    # Chat and embeddings
+    llama_server: str | None = Field(
+        None,
+        min_length=1,
+        description="The `llama-server` program that runs GGUF models. Without it, one on the "
+        "PATH, then the one of the extra `llm`.",
+    )
+    vllm: str | None = Field(
+        None,
+        min_length=1,
+        description="The `vllm` program that runs models on a GPU. Without it, one on the PATH.",
+    )
+    catalogue: Annotated[Path | None, AfterValidator(lambda p: p and _absolute(p))] = Field(
+        None,
+        description="A catalogue file that adds to the models known by name. Without it, "
+        "HOME/catalogue.toml where it exists.",
+    )
+    engine_slots: int = Field(
+        8, gt=0, le=256, description="Requests that one engine replica works on at a time."
+    )
+    engine_threads: int | None = Field(
+        None,
+        gt=0,
+        description="Threads of one engine replica. Without it, one for each core but one; two "
+        "on two cores. Fewer where the machine has other work.",
+    )
+    max_tokens: int = Field(
+        1024,
+        gt=0,
+        description="Tokens of a hosted model's answer where the caller sets no bound.",
+    )
+    egress_allow: Annotated[
+        list[str], BeforeValidator(_listed), AfterValidator(_hosts_and_networks)
+    ] = Field(
+        default_factory=list,
+        description="Hosts and networks, with commas, that external models may be at although they "
+        "are private, link-local or loopback, or are spoken to without TLS: ollama.internal, "
+        "10.1.0.0/16.",
+    )
+    upstream_connect_timeout: float = Field(
+        10, gt=0, description="Seconds to connect to an external model's server."
+    )
+    upstream_idle_timeout: float = Field(
+        120,
+        gt=0,
+        description="Seconds that an external model's server or an engine may send nothing in the "
+        "middle of an answer.",
+    )
 
     # Life
     stop_grace: float = Field(

@@ -24,9 +24,12 @@ LAYERS = {
     "lakeport.models": 1,
     "lakeport.processes": 1,
     "lakeport.models.base": 2,
+    "lakeport.providers.base": 2,
     "lakeport.runtimes.base": 2,
     "lakeport.stores.base": 2,
     "lakeport.stores.records": 2,
+    "lakeport.control.chat_entities": 3,
+    "lakeport.control.external": 3,
     "lakeport.control.rollout": 3,
     "lakeport.control.validation": 3,
     "lakeport.gateway.fallback": 3,
@@ -41,6 +44,7 @@ LAYERS = {
     "lakeport.cli": 7,
     "lakeport.auth": ADAPTER,
     "lakeport.models.mlflow": ADAPTER,
+    "lakeport.providers": ADAPTER,
     "lakeport.runtimes": ADAPTER,
     "lakeport.stores": ADAPTER,
     "lakeport.worker": WORKER,
@@ -54,6 +58,7 @@ ALLOWED = {
     # Works on a home without a server: building one to make a token would take a second.
     ("lakeport.cli.token", "lakeport.auth.tokens"),
     ("lakeport.cli.token", "lakeport.stores"),
+    ("lakeport.cli.models", "lakeport.runtimes.engine.weights"),
 }
 
 

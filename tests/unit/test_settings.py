@@ -106,8 +106,17 @@ def test_models_are_repeated_or_with_commas(
         ("model", ["=./x"], "NAME=URI"),
         ("model", ["iris="], "NAME=URI"),
         ("model", ["a=x", "a=y"], "'a' is named twice"),
+        ("chat", ["writer"], "'writer' is not of the form NAME=TARGET; expected something like"),
+        ("chat", ["a=x", "a=y"], "'a' is named twice"),
+        ("embeddings", ["=x"], "expected something like minilm=system.ai.all-minilm-l6-v2"),
         ("mlflow_tracking_uri", "localhost:5000", "http:// or https://"),
         ("mlflow_tracking_uri", "http://u:p@mlflow", "credentials go to MLFLOW_TRACKING_TOKEN"),
+        (
+            "egress_allow",
+            "10.0.0.0/33",
+            "'10.0.0.0/33' is not a host name, an address or a network",
+        ),
+        ("egress_allow", "a.internal, http://b", "'http://b' is not a host name"),
         ("home", "~nobody-of-this-name/x", "home"),
     ],
 )
@@ -118,6 +127,13 @@ def test_a_bad_value_is_named_with_what_was_expected(
 
     assert line.startswith(f"{name} (--{name.replace('_', '-')}): ")
     assert said in line
+
+
+@pytest.mark.parametrize("given", ["a.internal, 10.1.0.0/16", ["a.internal,10.1.0.0/16"]])
+def test_hosts_may_be_written_with_commas_in_a_flag_too(home: Path, given: object) -> None:
+    settings = Settings.load({"home": str(home), "egress_allow": given}, environ={})
+
+    assert settings.egress_allow == ["a.internal", "10.1.0.0/16"]
 
 
 def test_an_address_with_a_password_is_not_repeated(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""`lakeport demo`: from nothing to a served model in under a minute, told while it happens.
+"""`lakeport demo`: from nothing to served models in under a minute, told while it happens.
 
 The demo is a client: it starts `lakeport serve` as a process of its own and then does what a user
 would do, with unmodified clients. It imports mlflow and scikit-learn inside functions: the server
@@ -30,6 +30,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from lakeport.cli import demo_chat
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -133,6 +135,10 @@ def _play(workspace: Workspace, console: Console) -> None:
     _show_move(moved, console)
     if split.lost or moved.lost:
         raise DemoFailed("; ".join(sorted(set(split.lost + moved.lost))[:3]))
+    try:
+        demo_chat.play(client, workspace.address, workspace.token, console)
+    except demo_chat.NoAnswer as problem:
+        raise DemoFailed(f"{demo_chat.ENDPOINT}: {problem}") from problem
 
 
 # --- the server ---------------------------------------------------------------------------------
@@ -159,6 +165,7 @@ def _served(folder: Path, console: Console) -> Iterator[Workspace]:
     home, log = folder / "home", folder / "server.log"
     entry = "import sys; from lakeport.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", entry, "serve", "--port", "0", "--home", str(home)]
+    command += demo_chat.FLAGS
     # Eager, so that the registry comes up while we import mlflow ourselves.
     ours = {"LAKEPORT_ADMIN_TOKEN": token, "LAKEPORT_REGISTRY": "eager", "PYTHONUNBUFFERED": "1"}
     foreign = ("LAKEPORT_", "MLFLOW_")
@@ -455,9 +462,13 @@ def _stay(workspace: Workspace, console: Console) -> None:
     console.print("\nIn another terminal:\n")
     for name, value in exports.items():
         print(f"export {name}={value}")
+    asked = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 40}
     print(
         f'curl -H "Authorization: Bearer $DATABRICKS_TOKEN" '
-        f"$DATABRICKS_HOST/api/2.0/serving-endpoints/{ENDPOINT}\n",
+        f"$DATABRICKS_HOST/api/2.0/serving-endpoints/{ENDPOINT}\n"
+        f'curl -H "Authorization: Bearer $DATABRICKS_TOKEN" '
+        f"$DATABRICKS_HOST/serving-endpoints/{demo_chat.ENDPOINT}/invocations "
+        f"-H 'Content-Type: application/json' -d '{json.dumps(asked)}'\n",
         flush=True,
     )
     console.print("The server runs until you press Ctrl-C; then its home is removed.")

@@ -18,6 +18,9 @@ class Entry(NamedTuple):
 COMMANDS = {
     "serve": Entry("lakeport.cli.serve", "serve", "Run the server."),
     "token": Entry("lakeport.cli.token", "token", "Make an access token and print it."),
+    "models": Entry(
+        "lakeport.cli.models", "models", "List and fetch the models that are known by name."
+    ),
     "demo": Entry("lakeport.cli.main", "demo", "Train, register, serve and query a model."),
 }
 

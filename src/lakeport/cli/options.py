@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from lakeport.settings import CONFIG_NAME, Settings, env_name, flag_name
 
+_NAMED = {"model": "NAME=URI", "chat": "NAME=TARGET", "embeddings": "NAME=TARGET"}
 _METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 
@@ -44,7 +45,7 @@ def _option(name: str, field: FieldInfo) -> click.Option:
         notes.append(f"default: {default}")
     return click.Option(
         [flag_name(name)],
-        metavar="NAME=URI" if name == "model" else _metavar(field),
+        metavar=_NAMED.get(name) or _metavar(field),
         multiple=repeatable(field),
         default=None,
         help=f"{field.description}  [{'; '.join(notes)}]",

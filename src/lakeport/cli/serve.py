@@ -43,10 +43,12 @@ def misspelt(variables: Iterable[str]) -> list[str]:
         name = variable.removeprefix(ENV_PREFIX)
         if name == variable or name in known:
             continue
-        if close := difflib.get_close_matches(name.upper(), known, n=1):
+        if close := difflib.get_close_matches(name.upper(), known):
+            # One that has it as a word is meant sooner than one that is spelt like it.
+            meant = next((full for full in close if name.upper() in full.split("_")), close[0])
             warnings.append(
                 f"{variable} is ignored: there is no such setting; did you mean "
-                f"{ENV_PREFIX}{close[0]}?"
+                f"{ENV_PREFIX}{meant}?"
             )
     return warnings
 

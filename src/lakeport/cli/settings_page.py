@@ -6,8 +6,18 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from lakeport.cli.options import repeatable, setting_default
+from lakeport.cli.options import setting_default
 from lakeport.settings import CONFIG_NAME, Settings, env_name, flag_name
+
+#: What one might write, where neither the default nor the type tells.
+EXAMPLES = {
+    "model": '["iris=models:/iris/1"]',
+    "chat": '["writer=system.ai.smollm2-135m-instruct"]',
+    "embeddings": '["minilm=system.ai.all-minilm-l6-v2"]',
+    "mlflow_tracking_uri": '"http://mlflow.example:5000"',
+    "egress_allow": '["ollama.internal", "10.1.0.0/16"]',
+    "engine_threads": "2",
+}
 
 INTRODUCTION = f"""\
 # Settings
@@ -45,10 +55,10 @@ def _row(name: str, field: FieldInfo) -> str:
 def _example(name: str, field: FieldInfo) -> str:
     """The default as TOML, or what one might write where there is none."""
     value = field.get_default(call_default_factory=True, validated_data={})
-    if repeatable(field):
-        return '["iris=models:/iris/1"]'
+    if name in EXAMPLES:
+        return EXAMPLES[name]
     if value is None:
-        return '"http://mlflow.example:5000"' if name.endswith("_uri") else '"..."'
+        return '"..."'
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
