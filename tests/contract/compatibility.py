@@ -18,13 +18,13 @@ INTRODUCTION = """\
 Made from `tests/contract/operations.py` by `python -m tests.contract.compatibility`; change it
 there.
 
-The tests drive `databricks-sdk` 0.59.0 and the newest, `mlflow.deployments` and `MlflowClient`, as
-they come from PyPI, against a running `lakeport serve`. `make parity` points those that make sense
-there at a real workspace.
+The tests drive `databricks-sdk` 0.59.0 and the newest, `openai`, `mlflow.deployments` and
+`MlflowClient`, as they come from PyPI, against a running `lakeport serve`. `make parity` points
+those that make sense there at a real workspace.
 
 *Status*: **yes** is served; **501** is refused by name with `NOT_IMPLEMENTED` and comes later;
 **no** is not there (404) and comes later. *From* says how we know what clients expect: from the
-source of the SDK or of MLflow, from Databricks' documentation, or because it is our own. No line
+source of an SDK or of MLflow, from Databricks' documentation, or because it is our own. No line
 was checked against the real service yet.
 
 Every operation may also answer 401 `UNAUTHENTICATED`, 403 `PERMISSION_DENIED` and, where the path

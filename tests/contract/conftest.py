@@ -9,7 +9,8 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.core import Config
 from databricks.sdk.service.serving import ServingEndpointsAPI
 
-from tests.contract.endpoints import Deploy, deploying, entity
+from tests.contract import chats
+from tests.contract.endpoints import Deploy, deploying, entity, settled
 from tests.contract.workspace import PATIENCE, Workspace, new_token, real, served
 
 FOLDER = Path(__file__).parent
@@ -80,6 +81,40 @@ def _sdk(host: str, token: str) -> WorkspaceClient:
         host=host, token=token, auth_type="pat", retry_timeout_seconds=5, http_timeout_seconds=60
     )
     return WorkspaceClient(config=config)
+
+
+@pytest.fixture(scope="session")
+def chat_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace with the language models of `chats.py`, ready; it has no registry."""
+    named = real()
+    if named is not None:
+        yield named
+        return
+    folder = tmp_path_factory.mktemp("chats")
+    with served(folder, *chats.arguments(folder), registry=False) as ours:
+        api = _sdk(ours.host, ours.token).serving_endpoints
+        for name in (chats.CLAUDE, chats.EMBEDDINGS, chats.SCRIPTED):
+            settled(api, name)
+        yield ours
+
+
+@pytest.fixture(scope="session")
+def chat_client(chat_workspace: Workspace) -> WorkspaceClient:
+    """The unmodified SDK, as an admin of the workspace of language models."""
+    return _sdk(chat_workspace.host, chat_workspace.token)
+
+
+@pytest.fixture(scope="session")
+def chat_api(chat_client: WorkspaceClient) -> ServingEndpointsAPI:
+    return chat_client.serving_endpoints
+
+
+@pytest.fixture
+def chat_caller(chat_workspace: Workspace) -> WorkspaceClient:
+    """A caller without rights there."""
+    if chat_workspace.home is None:
+        pytest.skip("a second caller can be made on Lakeport only")
+    return _sdk(chat_workspace.host, new_token(chat_workspace, "ann"))
 
 
 # --- endpoints ----------------------------------------------------------------------------------

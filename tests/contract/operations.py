@@ -19,6 +19,8 @@ class Source(StrEnum):
     SDK = "SDK source"
     #: The source of `mlflow`.
     MLFLOW = "MLflow source"
+    #: The source of `openai`.
+    OPENAI = "openai source"
     DOCS = "documentation"
     #: Databricks has no such thing.
     OURS = "Lakeport's own"
@@ -79,9 +81,15 @@ CONTROL_PLANE = Group(
                 "409 RESOURCE_ALREADY_EXISTS",
                 "429 RESOURCE_EXHAUSTED",
             ),
-            notes="A slash at the end is taken too. In an entity, external_model, "
-            "foundation_model, instance_profile_arn, provisioned throughput, GPU workload types "
-            "and references to secrets are refused with 501; so is config.auto_capture_config.",
+            notes="A slash at the end is taken too. An entity is a registered model, one of the "
+            "catalogue (system.ai.NAME, version 1; provisioned throughput is taken and shown) or "
+            "an external_model of the providers openai (also azure), custom and "
+            "databricks-model-serving, whose *_plaintext keys are never shown; other providers, "
+            "foundation_model, instance_profile_arn, provisioned throughput and GPU workload types "
+            "of registered models and config.auto_capture_config are refused with 501. "
+            "environment_vars that are "
+            "exactly {{secrets/scope/key}} reach the model as the secret's value; who asks for "
+            "them needs READ on the scope.",
         ),
         Operation("list", "list()", "GET", ENDPOINTS, notes="Shows what the caller may see."),
         Operation("get", "get()", "GET", ENDPOINT),
@@ -179,6 +187,7 @@ CONTROL_PLANE = Group(
             "GET",
             ENDPOINT + "/openapi",
             errors=(_STATE + " (not ready)", "404 RESOURCE_DOES_NOT_EXIST (no signature)"),
+            notes="Of language models: the bodies of the OpenAI wire that they take.",
         ),
         Operation(
             "put",
@@ -215,23 +224,30 @@ CONTROL_PLANE = Group(
             "create_provisioned_throughput_endpoint()",
             "POST",
             ENDPOINTS + "/pt",
-            refuses=(
-                "name",
-                "config",
-                "ai_gateway",
-                "budget_policy_id",
-                "email_notifications",
-                "tags",
-            ),
-            refused=True,
+            takes=("name", "config", "budget_policy_id", "email_notifications", "tags"),
+            refuses=("ai_gateway",),
+            errors=(_BAD, "404 RESOURCE_DOES_NOT_EXIST (no such model in the catalogue)"),
+            notes="Models of the catalogue (system.ai.NAME); the units are kept and shown, and "
+            "bound nothing.",
         ),
         Operation(
             "update_provisioned_throughput_endpoint_config",
             "update_provisioned_throughput_endpoint_config()",
             "PUT",
             ENDPOINTS + "/pt/{name}/config",
-            refuses=("config",),
-            refused=True,
+            takes=("config",),
+            errors=(_BAD, _CONFLICT),
+        ),
+        Operation(
+            "foundation endpoints",
+            "databricks-claude-sonnet-4 and the like",
+            "GET",
+            ENDPOINTS,
+            source=Source.DOCS,
+            errors=(_BAD + " (to change one)",),
+            notes="Made by `lakeport serve --chat NAME=TARGET` and `--embeddings NAME=TARGET`, "
+            "whatever NAME is: listed and shown with foundation_model and without an id; all "
+            "users may query them; the API cannot change them.",
         ),
         Operation(
             "get-model-optimization-info",
@@ -239,7 +255,7 @@ CONTROL_PLANE = Group(
             "GET",
             ENDPOINTS + "/get-model-optimization-info/{model}/{version}",
             source=Source.DOCS,
-            refused=True,
+            notes="Models of the catalogue are optimizable, in steps of one token a second.",
         ),
         Operation(
             "http_request",
@@ -323,11 +339,15 @@ DATA_PLANE = Group(
                 "404 ENDPOINT_NOT_FOUND",
                 "413 REQUEST_TOO_LARGE",
                 "429 REQUEST_LIMIT_EXCEEDED",
+                "502 BAD_GATEWAY (an outside server failed)",
                 "503 TEMPORARILY_UNAVAILABLE",
                 "504 DEADLINE_EXCEEDED",
             ),
-            notes="The SDK cannot read a stream (databricks-sdk-py #1048). The fields of chats "
-            "are the model's to heed; client_request_id and usage_context never reach it.",
+            notes="The SDK cannot read a stream (databricks-sdk-py #1048), and shows no "
+            "finish_reason, which it looks for under another name. Of registered models the "
+            "fields of chats are theirs to heed; a hosted one refuses by name what it cannot do. "
+            "client_request_id and usage_context never reach a model. A refusal of an outside "
+            "server keeps its status and its form.",
         ),
         Operation(
             "invocations",
@@ -351,11 +371,71 @@ DATA_PLANE = Group(
         ),
         Operation(
             "openai chat",
-            "openai: chat.completions, completions, embeddings, responses, models",
+            "openai: chat.completions.create(), also stream=True",
             "POST",
             "/serving-endpoints/chat/completions",
+            takes=("model", "messages", "as OpenAI has them"),
+            errors=("400 BAD_REQUEST", _BAD, "404 ENDPOINT_NOT_FOUND"),
+            source=Source.OPENAI,
+            notes="`model` names the endpoint. Fields that a hosted model cannot heed are refused "
+            "by name; an outside server gets all as it came.",
+        ),
+        Operation(
+            "openai completions",
+            "openai: completions.create()",
+            "POST",
+            "/serving-endpoints/completions",
+            takes=("model", "prompt", "as OpenAI has them"),
+            source=Source.OPENAI,
+        ),
+        Operation(
+            "openai embeddings",
+            "openai: embeddings.create()",
+            "POST",
+            "/serving-endpoints/embeddings",
+            takes=("model", "input", "encoding_format", "dimensions"),
+            source=Source.OPENAI,
+            notes="Texts; a hosted model refuses token ids.",
+        ),
+        Operation(
+            "openai models",
+            "openai: models.list(), models.retrieve()",
+            "GET",
+            "/serving-endpoints/models",
+            source=Source.OPENAI,
+            notes="Also `/models/{name}`. The endpoints that the caller may query.",
+        ),
+        Operation(
+            "openai path",
+            "openai: base_url with the endpoint's name",
+            "POST",
+            "/serving-endpoints/{name}/chat/completions",
+            takes=("as above",),
+            source=Source.OURS,
+            notes="Also `/completions` and `/embeddings`; `model` in the body is not looked at.",
+        ),
+        Operation(
+            "openai responses",
+            "openai: responses.create()",
+            "POST",
+            "/serving-endpoints/responses",
+            source=Source.OPENAI,
             missing=True,
-            notes="And its siblings.",
+        ),
+        Operation(
+            "get_open_ai_client",
+            "serving_endpoints.get_open_ai_client()",
+            "POST",
+            "/serving-endpoints/chat/completions",
+            notes="The openai SDK: with it every line above.",
+        ),
+        Operation(
+            "get_langchain_chat_open_ai_client",
+            "serving_endpoints.get_langchain_chat_open_ai_client()",
+            "POST",
+            "/serving-endpoints/chat/completions",
+            notes="LangChain's own standard suites run on ChatOpenAI and OpenAIEmbeddings in "
+            "`tests/integration/test_langchain.py`.",
         ),
         Operation(
             "data plane client",
@@ -422,7 +502,6 @@ IDENTITY = Group(
             "/oidc/v1/token",
             missing=True,
         ),
-        Operation("secrets", "secrets.*", "POST", "/api/2.0/secrets/put", missing=True),
         Operation("files", "files.*", "PUT", "/api/2.0/fs/files/x", missing=True),
         Operation(
             "unity catalog",
@@ -430,6 +509,109 @@ IDENTITY = Group(
             "GET",
             "/api/2.1/unity-catalog/models",
             missing=True,
+        ),
+    ),
+)
+
+_SECRETS = "/api/2.0/secrets"
+_NO_SCOPE = "404 RESOURCE_DOES_NOT_EXIST"
+
+
+def _secrets(name: str, method: str, path: str, *takes: str, notes: str = "") -> Operation:
+    errors = (_NO_SCOPE,) if method == "GET" or "delete" in path else (_BAD, _NO_SCOPE)
+    return Operation(
+        f"secrets.{name}",
+        f"{name}()",
+        method,
+        _SECRETS + path,
+        takes=takes,
+        errors=errors,
+        notes=notes,
+    )
+
+
+SECRETS = Group(
+    "Secrets: `WorkspaceClient().secrets`",
+    (
+        Operation(
+            "secrets.create_scope",
+            "create_scope()",
+            "POST",
+            _SECRETS + "/scopes/create",
+            takes=("scope", "initial_manage_principal", "scope_backend_type"),
+            refuses=("backend_azure_keyvault",),
+            errors=(_BAD, "400 RESOURCE_ALREADY_EXISTS", "400 RESOURCE_LIMIT_EXCEEDED"),
+            notes="Backend DATABRICKS; AZURE_KEYVAULT is refused with 501.",
+        ),
+        _secrets("delete_scope", "POST", "/scopes/delete", "scope"),
+        Operation(
+            "secrets.list_scopes",
+            "list_scopes()",
+            "GET",
+            _SECRETS + "/scopes/list",
+            notes="All names, to everybody.",
+        ),
+        Operation(
+            "secrets.put_secret",
+            "put_secret()",
+            "POST",
+            _SECRETS + "/put",
+            takes=("scope", "key", "string_value", "bytes_value"),
+            errors=(_BAD, _NO_SCOPE, "400 RESOURCE_LIMIT_EXCEEDED"),
+            notes="Up to 128 KiB; encrypted with AES-256-GCM.",
+        ),
+        _secrets("delete_secret", "POST", "/delete", "scope", "key"),
+        _secrets(
+            "get_secret",
+            "GET",
+            "/get",
+            "scope",
+            "key",
+            notes="Databricks answers in notebooks only. `dbutils.secrets.get` asks here too.",
+        ),
+        _secrets("list_secrets", "GET", "/list", "scope"),
+        _secrets(
+            "put_acl",
+            "POST",
+            "/acls/put",
+            "scope",
+            "principal",
+            "permission",
+            notes="The principal need not exist yet.",
+        ),
+        _secrets("delete_acl", "POST", "/acls/delete", "scope", "principal"),
+        _secrets("get_acl", "GET", "/acls/get", "scope", "principal"),
+        _secrets("list_acls", "GET", "/acls/list", "scope"),
+    ),
+)
+
+AGENTS = Group(
+    "Chat models and agents from the registry",
+    (
+        Operation(
+            "query chat models",
+            "query(), openai: chat.completions.create(), langchain: ChatOpenAI",
+            "POST",
+            "/serving-endpoints/chat/completions",
+            takes=("messages", "tools", "custom_inputs", "stream", "stream_options"),
+            errors=("400 BAD_REQUEST", _BAD),
+            source=Source.MLFLOW,
+            notes="An MLflow ChatModel, or a PythonModel that takes messages; by `/invocations` "
+            'too. A ChatModel that gives no usage gets an estimate, `"estimated": true`. `model` '
+            "in an answer is the model's own word, or the endpoint's name.",
+        ),
+        Operation(
+            "query agents",
+            "query(), openai: chat.completions.create(), langchain: ChatOpenAI",
+            "POST",
+            "/serving-endpoints/chat/completions",
+            takes=("messages", "context", "custom_inputs", "databricks_options", "stream"),
+            errors=("400 BAD_REQUEST", _BAD),
+            source=Source.DOCS,
+            notes="A ChatAgent answers with `messages`, in a stream with `delta`; here, not at "
+            "`/invocations`, `choices` stand beside them with what the agent itself says. A "
+            "ResponsesAgent takes `input` at `/invocations`; its events pass as they are. "
+            "`return_trace` is ignored.",
         ),
     ),
 )
@@ -503,5 +685,5 @@ REGISTRY = Group(
     ),
 )
 
-GROUPS = (CONTROL_PLANE, ACCESS, DATA_PLANE, IDENTITY, DEPLOYMENTS, REGISTRY)
+GROUPS = (CONTROL_PLANE, ACCESS, DATA_PLANE, AGENTS, SECRETS, IDENTITY, DEPLOYMENTS, REGISTRY)
 OPERATIONS = tuple(operation for group in GROUPS for operation in group.operations)

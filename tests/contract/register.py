@@ -1,8 +1,9 @@
-"""Fills the workspace's registry through the wire: `python -m tests.contract.register`.
+"""Fills the workspace's registry through the wire: `python -m tests.contract.register [NAME ...]`.
 
 Run by the server's Python, with MLFLOW_TRACKING_URI and MLFLOW_TRACKING_TOKEN of the workspace.
 """
 
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,17 +12,20 @@ import mlflow
 
 from tests.models.build import build
 
-#: Version 1 of each; of `iris` there is a second, which turns the classes round.
+#: Version 1 of each unless others are named; of `iris` there is a second, which turns the classes
+#: round.
 MODELS = ("iris", "params", "streams", "chat", "load_raises", "load_hangs")
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     warnings.simplefilter("ignore")  # MLflow would like examples and type hints
     mlflow.set_experiment("contract")
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
-        for name in MODELS:
+        for name in names or MODELS:
             mlflow.log_artifacts(str(build(name, Path(folder))), name)
             mlflow.register_model(f"runs:/{run.info.run_id}/{name}", name)
+    if names:
+        return
     log_turned_iris()
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("iris", "champion", "1")
@@ -45,4 +49,4 @@ def log_turned_iris() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

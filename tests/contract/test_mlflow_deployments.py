@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from databricks.sdk.service.serving import ServingEndpointsAPI
 
+from tests.contract.chats import CLAUDE, EMBEDDINGS, SCRIPTED
 from tests.contract.endpoints import SPLIT, delete, settled
 from tests.contract.workspace import Workspace
 
@@ -22,6 +23,16 @@ ENTITY = {"name": "m", "workload_size": "Small", "scale_to_zero_enabled": False}
 def deployments(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> DatabricksDeploymentClient:
+    return client_of(workspace, monkeypatch)
+
+
+@pytest.fixture
+def chats(chat_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> DatabricksDeploymentClient:
+    """The client of the workspace of language models."""
+    return client_of(chat_workspace, monkeypatch)
+
+
+def client_of(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> DatabricksDeploymentClient:
     monkeypatch.setenv("DATABRICKS_HOST", workspace.host)
     monkeypatch.setenv("DATABRICKS_TOKEN", workspace.token)
     client = get_deploy_client("databricks")
@@ -60,6 +71,73 @@ def test_predict_stream_yields_each_chunk(
 
     assert [chunk["number"] for chunk in chunks] == [0, 1, 2]
     assert chunks[0]["text"] == "line\u2028end\u0085"
+
+
+# --- chat and embeddings --------------------------------------------------------------------------
+
+
+def asking(text: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **more}
+
+
+@pytest.mark.operation("deployments.list_endpoints", "deployments.get_endpoint")
+@pytest.mark.lakeport
+def test_what_a_flag_made_is_listed_and_found(chats: DatabricksDeploymentClient) -> None:
+    listed = {endpoint["name"]: endpoint for endpoint in chats.list_endpoints()}
+    found = chats.get_endpoint(CLAUDE)
+
+    assert listed[CLAUDE]["task"] == found.task == "llm/v1/chat"
+    assert found.state["ready"] == "READY"
+
+
+@pytest.mark.operation("deployments.predict")
+def test_predict_chats(chats: DatabricksDeploymentClient) -> None:
+    answer = chats.predict(endpoint=CLAUDE, inputs=asking("Tell me a story.", max_tokens=3))
+
+    assert answer.object == "chat.completion"
+    assert answer.choices[0]["message"]["role"] == "assistant"
+    assert 0 < answer.usage["completion_tokens"] <= 3
+
+
+@pytest.mark.operation("deployments.predict")
+@pytest.mark.lakeport
+def test_predict_embeds(chats: DatabricksDeploymentClient) -> None:
+    answer = chats.predict(endpoint=EMBEDDINGS, inputs={"input": ["a", "b"]})
+
+    assert [len(item["embedding"]) for item in answer.data] == [384, 384]
+
+
+@pytest.mark.operation("deployments.predict_stream")
+@pytest.mark.lakeport
+def test_predict_stream_yields_a_chat_whose_lines_are_its_own(
+    chats: DatabricksDeploymentClient,
+) -> None:
+    # MLflow breaks lines at U+2028 and U+0085 too, and stops at what is no data line.
+    chunks = list(chats.predict_stream(endpoint=SCRIPTED, inputs=asking("lines")))
+
+    deltas = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    assert "".join(deltas) == "a\u2028b\u0085c : d"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.operation("deployments.predict_stream")
+def test_predict_stream_of_a_model_ends_with_its_reason(chats: DatabricksDeploymentClient) -> None:
+    inputs = asking("Tell me a story.", max_tokens=3, stream_options={"include_usage": True})
+
+    *chunks, last = chats.predict_stream(endpoint=CLAUDE, inputs=inputs)
+
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("length", "stop")
+    assert 0 < last["usage"]["completion_tokens"] <= 3
+
+
+@pytest.mark.operation("deployments.predict_stream")
+@pytest.mark.lakeport
+def test_embeddings_do_not_stream(chats: DatabricksDeploymentClient) -> None:
+    with pytest.raises(HTTPError, match='"stream" must be false'):
+        list(chats.predict_stream(endpoint=EMBEDDINGS, inputs={"input": "a"}))
+
+
+# --- an endpoint's life ---------------------------------------------------------------------------
 
 
 @pytest.mark.operation(

@@ -82,6 +82,19 @@ def test_a_model_of_messages_answers_a_chat(api: ServingEndpointsAPI, chat: str)
     assert answer.served_model_name == "chat-1"
 
 
+@pytest.mark.operation("openai chat", "get_open_ai_client")
+@pytest.mark.filterwarnings("ignore:get_open_ai_client")
+def test_a_model_of_messages_answers_the_openai_client(api: ServingEndpointsAPI, chat: str) -> None:
+    with api.get_open_ai_client() as sdk:  # type: ignore[attr-defined]
+        answer = sdk.chat.completions.create(
+            model=chat, messages=[{"role": "user", "content": "hello"}], max_tokens=5
+        )
+        names = [model.id for model in sdk.models.list()]
+
+    assert answer.choices[0].message.content == "You said: hello"
+    assert chat in names
+
+
 @pytest.mark.operation("query")
 def test_a_frame_that_does_not_fit_the_signature_is_refused(
     api: ServingEndpointsAPI, iris: str

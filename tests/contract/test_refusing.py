@@ -12,14 +12,12 @@ from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.serving import (
     AiGatewayConfig,
     AiGatewayUsageTrackingConfig,
+    AnthropicConfig,
     AutoCaptureConfigInput,
     EndpointCoreConfigInput,
     ExternalFunctionRequestHttpMethod,
     ExternalModel,
     ExternalModelProvider,
-    OpenAiConfig,
-    PtEndpointCoreConfig,
-    PtServedModel,
     RateLimit,
     RateLimitRenewalPeriod,
     ServedEntityInput,
@@ -131,10 +129,7 @@ NOT_YET = {operation.name: operation for operation in OPERATIONS if operation.re
     "put",
     "put_ai_gateway",
     "patch_telemetry_config",
-    "create_provisioned_throughput_endpoint",
-    "update_provisioned_throughput_endpoint_config",
     "http_request",
-    "get-model-optimization-info",
 )
 @pytest.mark.lakeport
 @pytest.mark.parametrize("operation", NOT_YET.values(), ids=NOT_YET)
@@ -152,25 +147,16 @@ def test_an_operation_that_comes_later_is_refused_by_name(
 @pytest.mark.operation(
     "put",
     "put_ai_gateway",
-    "create_provisioned_throughput_endpoint",
-    "update_provisioned_throughput_endpoint_config",
     "http_request",
 )
 @pytest.mark.lakeport
 def test_the_sdk_raises_not_implemented(api: ServingEndpointsAPI, iris: str) -> None:
-    units = PtEndpointCoreConfig(
-        served_entities=[PtServedModel(entity_name="m", provisioned_model_units=50)]
-    )
     limit = RateLimit(calls=1, renewal_period=RateLimitRenewalPeriod.MINUTE)
 
     with pytest.raises(NotYet, match="Rate limits"):
         api.put(iris, rate_limits=[limit])
     with pytest.raises(NotYet, match="AI gateway"):
         api.put_ai_gateway(iris, usage_tracking_config=AiGatewayUsageTrackingConfig(enabled=True))
-    with pytest.raises(NotYet, match="Provisioned throughput"):
-        api.create_provisioned_throughput_endpoint("x", units)
-    with pytest.raises(NotYet, match="Provisioned throughput"):
-        api.update_provisioned_throughput_endpoint_config("x", units)
     with pytest.raises(NotYet, match="outside functions"):
         api.http_request("c", ExternalFunctionRequestHttpMethod.GET, "/")
 
@@ -205,19 +191,18 @@ def _entity(**more: Any) -> ServedEntityInput:
 
 
 EXTERNAL = ExternalModel(
-    provider=ExternalModelProvider.OPENAI,
+    provider=ExternalModelProvider.ANTHROPIC,
     name="a-model",
     task="llm/v1/chat",
-    openai_config=OpenAiConfig(openai_api_key_plaintext="not-a-key"),
+    anthropic_config=AnthropicConfig(anthropic_api_key_plaintext="not-a-key"),
 )
 ENTITIES = {
-    "external_model": _entity(entity_name=None, entity_version=None, external_model=EXTERNAL),
+    "external_model": ServedEntityInput(external_model=EXTERNAL),
     "instance_profile_arn": _entity(instance_profile_arn="arn:aws:iam::1:instance-profile/x"),
     "min_provisioned_throughput": _entity(
         min_provisioned_throughput=100, max_provisioned_throughput=200
     ),
     "workload_type": _entity(workload_type=ServingModelWorkloadType.GPU_SMALL),
-    "environment_vars": _entity(environment_vars={"KEY": "{{secrets/scope/key}}"}),
 }
 
 

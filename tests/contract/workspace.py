@@ -53,17 +53,19 @@ class Workspace:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Workspace]:
-    """A server in `folder`, on a free port, with the models of `register.py` in its registry."""
+def served(folder: Path, *arguments: str, registry: bool = True) -> Iterator[Workspace]:
+    """A server in `folder`, on a free port, with the models of `register.py` in its registry if it
+    has one. `arguments` are more of `lakeport serve`."""
     home, log = folder / "home", folder / "server.log"
     token = secrets.token_urlsafe(24)
-    command = [*LAKEPORT, "serve", "--port", "0", "--home", str(home)]
+    command = [*LAKEPORT, "serve", "--port", "0", "--home", str(home), *arguments]
     ours = {
         "LAKEPORT_ADMIN_TOKEN": token,
         # The registry comes up while the script that fills it imports mlflow.
-        "LAKEPORT_REGISTRY": "eager",
+        "LAKEPORT_REGISTRY": "eager" if registry else "off",
         # Low, so that tests can reach them.
         "LAKEPORT_READY_WAIT": "1",
+        "LAKEPORT_ENGINE_THREADS": "1",  # tests share their cores with much else
         "LAKEPORT_MAX_ENDPOINTS": "40",
     }
     with (
@@ -74,7 +76,8 @@ def served(folder: Path) -> Iterator[Workspace]:
     ):
         try:
             host = _ready(server, log)
-            _register(host, token)
+            if registry:
+                register(host, token)
             yield Workspace(host, token, Model("iris", ("1", "2")), home)
         finally:
             server.terminate()
@@ -135,10 +138,11 @@ def _ready(server: subprocess.Popen[bytes], log: Path) -> str:
     return until("the server", look, START_SECONDS)
 
 
-def _register(host: str, token: str) -> None:
+def register(host: str, token: str, *models: str) -> None:
+    """Fill the registry with `models` of `tests.models.build`; with register.py's without any."""
     tracking = {"MLFLOW_TRACKING_URI": host, "MLFLOW_TRACKING_TOKEN": token}
     done = subprocess.run(
-        [PYTHON, "-m", "tests.contract.register"],
+        [PYTHON, "-m", "tests.contract.register", *models],
         cwd=ROOT,
         env=environment(tracking),
         capture_output=True,

@@ -26,7 +26,7 @@ def served(tools: Path, home: Path, *arguments: str) -> Iterator[str]:
         command,
         stdout=subprocess.PIPE,
         text=True,
-        env=clean() | {"LAKEPORT_ADMIN_TOKEN": TOKEN},
+        env=clean() | {"LAKEPORT_ADMIN_TOKEN": TOKEN, "LAKEPORT_ENGINE_THREADS": "1"},
     ) as server:
         assert server.stdout is not None
         try:

@@ -8,18 +8,58 @@ from pathlib import Path
 
 import pytest
 
+from lakeport.models import catalogue
 from tests.e2e.serving import TOKEN, served
 
 ROOT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent
+#: What the pages of chat show, in order; secrets come before those that use them.
+CHAT_PAGES = (
+    "docs/chat.md",
+    "docs/embeddings.md",
+    "docs/scripted.md",
+    "docs/secrets.md",
+    "docs/external-models.md",
+    "docs/agents.md",
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
-def examples(page: str) -> list[str]:
-    """The Python blocks of a page, in order."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+def examples(page: str, language: str = "python") -> list[str]:
+    """The blocks of a page in one language, in order."""
+    text = (ROOT / page).read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def run(program: list[str], address: str, folder: Path) -> str:
+    """Run an example as somebody who exported what the server prints; what it said."""
+    done = subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=os.environ
+        | {
+            "DATABRICKS_HOST": address,
+            "DATABRICKS_TOKEN": TOKEN,
+            "MLFLOW_TRACKING_URI": address,
+            "MLFLOW_TRACKING_TOKEN": TOKEN,
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_catalogue_of_the_page_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.toml"
+    file.write_text("\n".join(examples("docs/catalogue.md", "toml")))
+
+    assert set(catalogue.read(file)) == {"system.ai.writer", "system.ai.big"}
+
+
+@pytest.mark.slow
 def test_the_examples_of_the_pages_run(tmp_path: Path) -> None:
     first, *others = examples("docs/quick-start.md")
     script = "\n".join(
@@ -34,21 +74,53 @@ def test_the_examples_of_the_pages_run(tmp_path: Path) -> None:
         ]
     )
 
-    with served(Path(sys.executable).parent, tmp_path / "home") as address:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=os.environ
-            | {
-                "DATABRICKS_HOST": address,
-                "DATABRICKS_TOKEN": TOKEN,
-                "MLFLOW_TRACKING_URI": address,
-                "MLFLOW_TRACKING_TOKEN": TOKEN,
-            },
-        )
+    with served(TOOLS, tmp_path / "home") as address:
+        said = run([sys.executable, "-c", script], address, tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    assert "iris-1" in done.stdout
+    assert "iris-1" in said
+
+
+@pytest.mark.slow
+def test_the_examples_of_chat_run(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.yml"
+    (script,) = examples("docs/scripted.md", "yaml")
+    answers.write_text(script)
+    curls = [
+        block
+        for page in CHAT_PAGES
+        for block in examples(page, "bash")
+        if block.startswith("curl ")
+    ]
+    flags = [
+        *("--chat", "databricks-claude-sonnet-4=system.ai.smollm2-135m-instruct"),
+        *("--chat", f"helper=scripted:{answers}"),
+        *("--embeddings", "minilm=system.ai.all-minilm-l6-v2"),
+        *("--egress-allow", "127.0.0.1"),
+    ]
+    # Stands in for Ollama and for the other workspace.
+    elsewhere = ["--auth", "off", "--registry", "off", "--chat", f"llama3=scripted:{answers}"]
+
+    with (
+        served(TOOLS, tmp_path / "elsewhere", *elsewhere) as other,
+        served(TOOLS, tmp_path / "home", *flags) as address,
+    ):
+        python = "\n".join(block for page in CHAT_PAGES for block in examples(page))
+        for written, real in (
+            ("http://127.0.0.1:11434/v1", f"{other}/serving-endpoints"),
+            ("https://other.example.com", other),
+        ):
+            assert written in python
+            python = python.replace(written, real)
+        said = run([sys.executable, "-c", python], address, tmp_path)
+        answered = [run(["bash", "-c", curl], address, tmp_path) for curl in curls]
+
+    for line in (
+        "It is 330 metres high.",
+        "llama Hello, you.",
+        "theirs Hello again, you.",
+        "You said: hello",
+    ):
+        assert line in said
+    assert len(answered) == 3
+    assert not [answer for answer in answered if "error" in answer]
+    assert answered[1].rstrip().endswith("data: [DONE]")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.language import EMBEDDINGS, MODELS, SCRIPTED, TINY, language_server
 from tests.integration.server import ServerProcess, closing, entity
-from tests.models.fixtures import SavedModel
+from tests.models.fixtures import PutWeights, SavedModel
 
 #: Everything in it: small models that need nothing but MLflow to load, and those that misbehave.
 STOCK = ("params", "frame", "slow", "hostile", "load_raises", "load_hangs", "load_eats", "iris")
@@ -78,3 +79,18 @@ def shared(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     )
     with closing(server):
         yield server.start()
+
+
+@pytest.fixture(scope="session")
+def chats(
+    tmp_path_factory: pytest.TempPathFactory, put_weights: PutWeights
+) -> Iterator[ServerProcess]:
+    """A server with the endpoints of `language.py`, ready."""
+    home = tmp_path_factory.mktemp("chats") / "home"
+    for model in MODELS:
+        put_weights(home, model)
+    with closing(language_server(home)) as server:
+        server.start()
+        for name in (TINY, EMBEDDINGS, SCRIPTED):
+            server.updated(name)
+        yield server

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from fastapi import FastAPI
 
 from lakeport.api.control_plane import build_control_plane
-from lakeport.api.ports import TokensPort
+from lakeport.api.ports import SecretsPort, TokensPort
 from lakeport.control.ports import EndpointsPort
 from tests.integration.server import ServerProcess
 
@@ -375,6 +375,7 @@ def control_plane() -> FastAPI:
     return build_control_plane(
         endpoints=cast(EndpointsPort, None),
         tokens=cast(TokensPort, None),
+        secrets=cast(SecretsPort, None),
         serving=lambda: True,
         workspace_id="1",
         single_endpoint=lambda: None,

@@ -37,7 +37,8 @@ def wait_for(fact: Callable[[], T | None], *, within: float = PATIENCE, what: st
 class ServerProcess:
     """One home and the server on it. What the server prints goes to the file `log`.
 
-    `flags` are settings, `start_timeout=5` for `--start-timeout 5`. `wrapper` is a command that
+    `flags` are settings, `start_timeout=5` for `--start-timeout 5`; a list gives its flag once for
+    each value. `wrapper` is a command that
     runs the server as its own process, `("prlimit", "--fsize=1000000")` say.
     """
 
@@ -54,7 +55,8 @@ class ServerProcess:
         self.log = home.with_name(f"{home.name}.server.log")
         self._arguments = ["--home", str(home), "--port", "0"]
         for name, value in flags.items():
-            self._arguments += ["--" + name.replace("_", "-"), str(value)]
+            for each in value if isinstance(value, list) else [value]:
+                self._arguments += ["--" + name.replace("_", "-"), str(each)]
         for name, folder in (models or {}).items():
             self._arguments += ["--model", f"{name}={folder}"]
         #: May be changed between two starts.
@@ -75,7 +77,11 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "LAKEPORT_ADMIN_TOKEN": self.token},
+                env={
+                    **os.environ,
+                    "LAKEPORT_ADMIN_TOKEN": self.token,
+                    "LAKEPORT_ENGINE_THREADS": "1",  # tests share their cores with much else
+                },
             )
 
     def start(self) -> "ServerProcess":

@@ -35,6 +35,11 @@ OTHER_PATHS = (
     "/serving-endpoints/iris/served-models/none/invocations",
     "/serving-endpoints/%ff/invocations",
     "/serving-endpoints/chat/completions",
+    "/serving-endpoints/embeddings",
+    "/serving-endpoints/models",
+    "/serving-endpoints/models/iris",
+    "/serving-endpoints/iris/chat/completions",
+    "/serving-endpoints/none/completions",
     "/invocations",
     "/api/2.0/mlflow/experiments/search",
     "/api/3.0/mlflow/traces/search",
@@ -298,6 +303,9 @@ MATRIX: Mapping[str, tuple[str, str, object, tuple[int, int, int, int]]] = {
         "GET", f"{ENDPOINTS}/iris/served-models/{{entity}}/build-logs", None, (403, 403, 403, 200)
     ),
     "update config": ("PUT", f"{ENDPOINTS}/iris/config", CONFIG, (403, 403, 403, 400)),
+    "update a provisioned config": (
+        "PUT", f"{ENDPOINTS}/pt/iris/config", {"config": CONFIG}, (403, 403, 403, 400)
+    ),
     "update config badly": ("PUT", f"{ENDPOINTS}/iris/config", {}, (403, 403, 403, 400)),
     "tags": ("PATCH", f"{ENDPOINTS}/iris/tags", {"add_tags": []}, (403, 403, 403, 200)),
     "notifications": ("PATCH", f"{ENDPOINTS}/iris/notifications", {}, (403, 403, 403, 200)),

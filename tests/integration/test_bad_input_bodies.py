@@ -295,7 +295,7 @@ def test_a_table_that_its_records_would_blow_up_ends_no_replica(wire: Wire) -> N
 
     answer = wire.check("POST", INVOKE, {"dataframe_records": records})
 
-    assert answer.status == 400
+    assert answer.status == 413
 
 
 # --- heads ----------------------------------------------------------------------------------------

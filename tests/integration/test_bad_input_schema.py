@@ -118,7 +118,13 @@ def conforms(case: Case, callers: Callers) -> None:
     if not case.path_parameters:
         return
     name = "iris" if case.operation.path.endswith(ASKING) else SCRATCH
-    there = {"name": name, "entity": "iris-1", "id": scratch_id(callers.server)}
+    there = {
+        "name": name,
+        "entity": "iris-1",
+        "id": scratch_id(callers.server),
+        "model": "system.ai.smollm2-135m-instruct",
+        "version": "1",
+    }
     for session in callers.sessions:
         if case.method in {"DELETE", "PUT"}:
             make_scratch(callers.server)

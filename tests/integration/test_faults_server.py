@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -149,3 +150,17 @@ def test_a_killed_rollout_that_cannot_succeed_ends_as_it_would_have_without_the_
     [bad] = found["pending_config"]["served_entities"]
     assert "did not become ready in 8 s" in bad["state"]["deployment_state_message"]
     assert answered.headers["served-model-name"] == "old"
+
+
+def test_a_slip_in_a_script_is_told_at_the_start(tmp_path: Path) -> None:
+    script = tmp_path / "answers.yml"
+    script.write_text("rules: [{match: '(', reply: x}]")
+    entry = "import sys; from lakeport.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", entry, "serve", "--home", str(tmp_path / "home")]
+    command += ["--port", "0", "--registry", "off", "--chat", f"scripted=scripted:{script}"]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert "--chat scripted: The script cannot be used: rules[0].match: not a" in ended.stderr
+    assert "Traceback" not in ended.stderr

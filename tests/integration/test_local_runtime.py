@@ -367,7 +367,7 @@ class DeadServer:
         "async def main():\n"
         "    runtime = LocalRuntime(Path(sys.argv[1]), worker=FAKE, env_manager='local')\n"
         "    async with started(runtime, deployment(Path(sys.argv[2]))) as replica:\n"
-        "        print(replica.pid, runtime._undertaker.pid, flush=True)\n"
+        "        print(replica.pid, runtime._machine._undertaker.pid, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())"
     )

@@ -13,6 +13,7 @@ import pytest
 
 from lakeport.runtimes.base import Answer, Call, Link, ReplicaLost
 from lakeport.runtimes.local.link import UnixConnector
+from lakeport.wire.chat import Operation
 from lakeport.worker import protocol
 from lakeport.worker.protocol import Frame, FrameReader
 
@@ -63,13 +64,24 @@ def call(body: bytes = b"{}", content_type: str | None = "application/json") -> 
 
 async def test_a_plain_call_brings_no_note_and_others_do() -> None:
     async with linked() as (link, peer):
-        calls = [link.send(call()), link.send(call(b"a\n1\n", "text/csv"))]
+        routed = Call(b"{}", "application/json", None, time.monotonic() + 60, route=Operation.CHAT)
+        calls = [
+            link.send(call()),
+            link.send(call(b"a\n1\n", "text/csv")),
+            link.send(routed),
+        ]
 
         plain, csv = await peer.frame(), await peer.frame()
+        chat = json.loads((await peer.frame()).note)
 
         assert (plain.kind, plain.form, plain.note, plain.body) == (protocol.CALL, 0, b"", b"{}")
         assert 59_000 < plain.time <= 60_000
-        assert json.loads(csv.note) == {"content_type": "text/csv", "content_encoding": None}
+        assert json.loads(csv.note) == {
+            "content_type": "text/csv",
+            "content_encoding": None,
+            "operation": None,
+        }
+        assert (chat["content_type"], chat["operation"]) == ("application/json", "chat/completions")
         assert csv.body == b"a\n1\n"
         assert csv.id != plain.id
         assert link.outstanding == len(calls)
