@@ -7,6 +7,7 @@
 #   make format   rewrite files as `check` wants them
 #   make soak     the long tests: servers killed at random moments, many times
 #   make bench    load figures beside `mlflow models serve`
+#   make bench-gateway, make bench-engine   chats beside other gateways, and beside an engine alone
 #   make docs     the pages under site/
 #   make lock     remake requirements/*.txt; UPGRADE=--upgrade takes newer releases too
 #   make parity   the contract tests against a real workspace: LAKEPORT_PARITY_HOST, LAKEPORT_PARITY_TOKEN
@@ -28,7 +29,7 @@ SDK_READY := $(SDK_VENV)/.ready
 PYTEST ?= -q
 UV_VERSION := $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt)
 
-.PHONY: setup demo test check format soak bench docs lock parity clean
+.PHONY: setup demo test check format soak bench bench-gateway bench-engine docs lock parity clean
 
 setup: $(READY)
 
@@ -66,6 +67,13 @@ soak: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+bench-gateway: $(READY)
+	$(BIN)/python benchmarks/gateway.py
+	$(BIN)/python benchmarks/gateway.py --memory
+
+bench-engine: $(READY)
+	$(BIN)/python benchmarks/engine.py
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
