@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -106,6 +107,10 @@ def _run(status: Status) -> int:
         say_exception("the model could not be loaded")
         status.tell(state="failed", message=refusal.without_paths(_reason(error, order)))
         return 1
+    # What a model and its libraries made stays: to look through it for cycles would stop every
+    # request for a tenth of a second, again and again.
+    gc.collect()
+    gc.freeze()
     status.tell(
         state="ready",
         pid=os.getpid(),
