@@ -14,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import psutil
 import servers
 from chat_report import markdown
 from gateways import DEFAULT_CACHE
-from run import Records, Wrong, machine
+from run import Records, Wrong, carry_out, machine
 
 from lakeport.processes.leftovers import MARK
 
@@ -62,27 +61,22 @@ def main() -> int:
     emit = Records(args.out)
     about = {"rounds": args.rounds, "tokens": args.tokens, "people": PEOPLE}
     emit({**machine(), **about, "engine": _engine_version()})
-    try:
-        with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as temporary:
-            folder = Path(temporary)
-            home = folder / "home"
-            shutil.copytree(fetched(args.cache), home / "weights")
-            through = lakeport(home)
-            with servers.running(through, folder) as server:
-                server.wait_for_answer(json.dumps(_chat("Hi", 1)).encode())
-                alone = engine(folder)
-                with servers.running(alone, folder):
-                    places = [
-                        Place("engine", alone.path, {}, socket=str(folder / "engine.sock")),
-                        Place("lakeport", through.path, through.headers, port=through.port),
-                    ]
-                    asyncio.run(measure(args, places, emit))
-    except (Wrong, servers.NotStarted) as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    print(markdown(emit.records))
-    print(f"written to {emit.file}", file=sys.stderr)
-    return 0
+
+    def work(folder: Path) -> None:
+        home = folder / "home"
+        shutil.copytree(fetched(args.cache), home / "weights")
+        through = lakeport(home)
+        with servers.running(through, folder) as server:
+            server.wait_for_answer(json.dumps(_chat("Hi", 1)).encode())
+            alone = engine(folder)
+            with servers.running(alone, folder):
+                places = [
+                    Place("engine", alone.path, {}, socket=str(folder / "engine.sock")),
+                    Place("lakeport", through.path, through.headers, port=through.port),
+                ]
+                asyncio.run(measure(args, places, emit))
+
+    return carry_out(emit, work, markdown)
 
 
 def fetched(cache: Path) -> Path:

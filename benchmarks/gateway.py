@@ -12,7 +12,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from chat_report import markdown
 from gateways import Gateway
 from load import Load, NoWrk, ensure_wrk
 from mock_upstream import TEXT
-from run import Records, Wrong, machine
+from run import Records, Wrong, carry_out, machine, names_of
 
 #: Connections of the point at which rates are compared, and of the load for the memory.
 MANY = 64
@@ -62,18 +61,14 @@ def main() -> int:
             "workers": args.workers,
         }
     )
-    try:
-        with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as folder:
-            if args.memory is None:
-                measure(args, Path(folder), emit)
-            else:
-                measure_memory(args.memory, Path(folder), emit)
-    except (Wrong, servers.NotStarted) as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    print(markdown(emit.records))
-    print(f"written to {emit.file}", file=sys.stderr)
-    return 0
+
+    def work(folder: Path) -> None:
+        if args.memory is None:
+            measure(args, folder, emit)
+        else:
+            measure_memory(args.memory, folder, emit)
+
+    return carry_out(emit, work, markdown)
 
 
 def measure(args: argparse.Namespace, folder: Path, emit: Records) -> None:
@@ -227,7 +222,7 @@ def parse_arguments() -> argparse.Namespace:
     everyone = ["lakeport", *gateways.RIVALS]
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--servers", type=_names(everyone), default=everyone, help=f"of {', '.join(everyone)}")
+    add("--servers", type=names_of(everyone), default=everyone, help=f"of {', '.join(everyone)}")
     add("--rounds", type=int, default=5)
     add("--seconds", type=int, default=3, help="of each point; more for a slow server")
     add("--warm-up", type=int, default=3, help="seconds for each server before the rounds")
@@ -243,16 +238,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--out", type=Path, help="file of JSON lines; otherwise a new one in benchmarks/results")
     return parser.parse_args()
-
-
-def _names(known: Sequence[str]) -> Any:
-    def names(text: str) -> list[str]:
-        found = text.split(",")
-        if unknown := set(found) - set(known):
-            raise argparse.ArgumentTypeError(f"{sorted(unknown)} is not of {list(known)}")
-        return found
-
-    return names
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,9 +43,16 @@ def main() -> int:
         return 2
     emit = Records(args.out)
     emit(conditions(args))
+    return carry_out(emit, lambda folder: measure(args, folder, emit), markdown)
+
+
+def carry_out(
+    emit: "Records", work: Callable[[Path], None], markdown: Callable[[list[dict[str, Any]]], str]
+) -> int:
+    """Do `work` in a folder of its own, then print its tables; returns the exit code."""
     try:
         with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as folder:
-            measure(args, Path(folder), emit)
+            work(Path(folder))
     except (Wrong, servers.NotStarted) as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -193,8 +200,8 @@ def _cpu() -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--models", type=_names(MODELS), default=["iris"], help=f"of {', '.join(MODELS)}; or all")
-    add("--servers", type=_names(("mlflow", "lakeport")), default=["mlflow", "lakeport"])
+    add("--models", type=names_of(MODELS), default=["iris"], help=f"of {', '.join(MODELS)}; or all")
+    add("--servers", type=names_of(("mlflow", "lakeport")), default=["mlflow", "lakeport"])
     add("--connections", type=_numbers, default=[1, 8, 32, 128])
     add("--rows", type=_numbers, default=[1], help="rows of a request")
     add("--rounds", type=int, default=3)
@@ -209,7 +216,9 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def _names(known: Any) -> Callable[[str], list[str]]:
+def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """For an argument of names with commas; `all` is all of `known`."""
+
     def names(text: str) -> list[str]:
         found = list(known) if text == "all" else text.split(",")
         if unknown := set(found) - set(known):

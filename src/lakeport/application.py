@@ -111,9 +111,7 @@ class Application:
         self.home.make()
         stack.enter_context(self.home.locked())
         stack.callback(self.home.tidy)
-        store = SqlStore(sqlite_url(self.home.database))
-        await store.open()
-        stack.push_async_callback(store.close)
+        store = await self._open_store()
         tokens = await self._open_tokens(store)
         secrets = Secrets(store, self.home.secrets_key, now_ms=now_ms)
         await secrets.start()
@@ -167,13 +165,15 @@ class Application:
         )
         await self._serve(self.server)
         registry.open()
-        for task, asked in ((Task.CHAT, settings.chat), (Task.EMBEDDINGS, settings.embeddings)):
-            for each in asked:
-                await _pin(endpoints, each, task)
-        for given in settings.model:
-            await _serve_model(endpoints, reconciler, given)
+        await self._make_asked_for(endpoints, reconciler)
         self._background(aliases.run())
         self._ready = True
+
+    async def _open_store(self) -> Store:
+        store = SqlStore(sqlite_url(self.home.database))
+        await store.open()
+        self._stack.push_async_callback(store.close)
+        return store
 
     async def _open_tokens(self, store: Store) -> Tokens:
         token = self.settings.admin_token
@@ -188,10 +188,10 @@ class Application:
         return tokens
 
     def _catalogue(self) -> Catalogue:
-        named = self.settings.catalogue
-        file = named or self.home.path / "catalogue.toml"
         try:
-            return catalogue.load(file if named or file.is_file() else None)
+            return catalogue.load(
+                self.settings.catalogue or catalogue.existing(self.home.catalogue)
+            )
         except BadCatalogue as problem:
             raise CannotStart(str(problem)) from problem
 
@@ -249,6 +249,15 @@ class Application:
             SCRIPTED_SCHEME: scripted,
         }
         return Runtimes(runtimes), Connectors(connectors)
+
+    async def _make_asked_for(self, endpoints: Endpoints, reconciler: Reconciler) -> None:
+        """Make the endpoints that the settings ask for. Raises CannotStart."""
+        settings = self.settings
+        for task, asked in ((Task.CHAT, settings.chat), (Task.EMBEDDINGS, settings.embeddings)):
+            for given in asked:
+                await _pin(endpoints, given, task)
+        for given in settings.model:
+            await _serve_model(endpoints, reconciler, given)
 
     def _background(self, coroutine: Coroutine[None, None, None]) -> None:
         """Run something until the application ends."""

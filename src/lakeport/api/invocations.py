@@ -211,9 +211,7 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
         except ApiError as error:
             last = failed_event(error.error_code, error.message)
             await send(_event(last))
-        except (
-            Exception
-        ):  # the head of the answer is out: all that is left is to say so in the stream
+        except Exception:  # the head is out: all that is left is to say so in the stream
             logger.exception("invocation %s failed in mid-stream", request_id)
             last = failed_event(Internal.error_code, "The stream broke off.")
             await send(_event(last))

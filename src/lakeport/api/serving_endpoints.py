@@ -1,4 +1,4 @@
-"""Serving endpoints: what Databricks' `ServingEndpointsAPI` calls for hosted models."""
+"""Serving endpoints: what Databricks' `ServingEndpointsAPI` calls."""
 
 from typing import Annotated
 

@@ -99,9 +99,8 @@ class Sealer:
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
         except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
-            raise CannotOpen(
-                "what is stored for it is damaged, or was put there for another"
-            ) from (error)
+            why = "what is stored for it is damaged, or was put there for another"
+            raise CannotOpen(why) from error
 
     def _use(self, key: bytes) -> None:
         self._cipher = AESGCM(key)

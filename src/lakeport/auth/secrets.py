@@ -168,7 +168,8 @@ class Secrets:
                 raise LimitExceeded(
                     f"The scope {place.name} has {MAX_SECRETS} secrets, which is the most."
                 )
-            if self._total + len(value) > MAX_TOTAL:
+            others = self._total - (len(old.ciphertext) if old else 0)
+            if others + len(value) > MAX_TOTAL:
                 raise LimitExceeded(
                     f"The workspace's secrets have {MAX_TOTAL} bytes together, which is the most."
                 )

@@ -2,6 +2,7 @@
 
 The server is told of the model at its start, so that its weights are fetched while the other acts
 are played. Where it cannot be had the act is left out, with the reason: chat is an extra.
+databricks-sdk is imported inside functions, for the reason that `demo` gives.
 """
 
 import http.client

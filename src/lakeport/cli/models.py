@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
+from lakeport.cli.options import load_settings
 from lakeport.home import Home, HomeError
 from lakeport.models.catalogue import BadCatalogue, Catalogue, CatalogueModel, existing, load
 from lakeport.runtimes.base import StartFailed
 from lakeport.runtimes.engine.weights import Weights
-from lakeport.settings import Settings, SettingsError
 
 
 @click.group(short_help="List and fetch the models that are known by name.")
@@ -84,12 +84,7 @@ async def _pull(folder: Path, model: CatalogueModel) -> None:
 
 def _open(home: str | None, catalogue: str | None) -> tuple[Home, Catalogue]:
     """The home, and the models that its server would know."""
-    try:
-        settings = Settings.load({"home": home, "catalogue": catalogue})
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"lakeport: {problem}", err=True)
-        raise SystemExit(2) from None
+    settings = load_settings({"home": home, "catalogue": catalogue})
     place = Home(settings.home)
     try:
         return place, load(settings.catalogue or existing(place.catalogue))

@@ -1,15 +1,28 @@
 """Command-line options made from the settings, one each."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from lakeport.settings import CONFIG_NAME, Settings, env_name, flag_name
+from lakeport.settings import CONFIG_NAME, Settings, SettingsError, env_name, flag_name
 
 _NAMED = {"model": "NAME=URI", "chat": "NAME=TARGET", "embeddings": "NAME=TARGET"}
 _METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
+
+
+def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
+    """The settings, as `Settings.load` has them; ends the program, with a line for each problem,
+    where they cannot be used."""
+    try:
+        return Settings.load(flags, config)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"lakeport: {problem}", err=True)
+        sys.exit(2)
 
 
 def config_option() -> click.Option:

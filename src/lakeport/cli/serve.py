@@ -8,21 +8,16 @@ from pathlib import Path
 
 import click
 
-from lakeport.cli.options import config_option, setting_options
+from lakeport.cli.options import config_option, load_settings, setting_options
 from lakeport.home import HomeError
-from lakeport.settings import ENV_PREFIX, Settings, SettingsError, env_name
+from lakeport.settings import ENV_PREFIX, Settings, env_name
 
 
 def run_server(config: Path | None, **flags: str | tuple[str, ...] | None) -> None:
     for warning in misspelt(os.environ):
         click.echo(f"lakeport: {warning}", err=True)
-    try:
-        # An option that may be repeated and was not given is an empty tuple.
-        settings = Settings.load({n: v if v != () else None for n, v in flags.items()}, config)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"lakeport: {problem}", err=True)
-        sys.exit(2)
+    # An option that may be repeated and was not given is an empty tuple.
+    settings = load_settings({n: v if v != () else None for n, v in flags.items()}, config)
 
     from lakeport.application import run  # late: it imports the whole server
 

@@ -5,9 +5,9 @@ import asyncio
 import click
 
 from lakeport.auth.tokens import ADMIN, Tokens
+from lakeport.cli.options import load_settings
 from lakeport.errors import ApiError
 from lakeport.home import Home
-from lakeport.settings import Settings, SettingsError
 from lakeport.stores.base import StoreError
 from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
@@ -38,12 +38,7 @@ def token(
 
     Without --caller it is one more for the admin.
     """
-    try:
-        place = Home(Settings.load({"home": home}).home)
-    except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"lakeport: {problem}", err=True)
-        raise SystemExit(2) from None
+    place = Home(load_settings({"home": home}).home)
     if not place.database.exists():
         raise click.ClickException(
             f"There is no Lakeport home at {place.path}: start `lakeport serve` once, or name "

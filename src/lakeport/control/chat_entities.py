@@ -4,13 +4,13 @@ Pure: from what was asked for to a wish.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lakeport.control.external import operators_server
-from lakeport.errors import InvalidParameter, NotFound, NotImplementedYet
+from lakeport.control.external import Refuses, operators_server
+from lakeport.errors import InvalidParameter, NotFound
 from lakeport.models.catalogue import Catalogue, CatalogueModel
 from lakeport.models.weights_path import BadWeights, engine_for
 from lakeport.runtimes.base import Kind
@@ -36,7 +36,7 @@ class Known:
     #: Tokens of an answer where the caller sets no bound.
     max_tokens: int
     #: Why an external model may not be at a URL; None: it may.
-    refuses: Callable[[str], str | None] | None = None
+    refuses: Refuses | None = None
 
 
 def hosted_target(
@@ -79,7 +79,7 @@ def catalogue_version(version: str | None, model: str, at: str) -> str:
 
 def workload_type(model: CatalogueModel, asked: str | None, known: tuple[str, ...], at: str) -> str:
     """The workload type that the model's engine runs on. Raises InvalidParameter."""
-    kind = asked or ("GPU_SMALL" if model.engine == "vllm" else "CPU")
+    kind = asked or _usual_workload_type(model)
     if kind != "CPU" and kind not in known:
         raise InvalidParameter(
             f"{at}: {kind[:40]!r} is unknown; expected one of CPU, {', '.join(known)}."
@@ -93,6 +93,10 @@ def workload_type(model: CatalogueModel, asked: str | None, known: tuple[str, ..
     if gpu and model.engine != "vllm":
         raise InvalidParameter(f"{at}: '{model.name}' runs on a CPU; expected CPU.")
     return kind
+
+
+def _usual_workload_type(model: CatalogueModel) -> str:
+    return "GPU_SMALL" if model.engine == "vllm" else "CPU"
 
 
 def provisioned(given: ServedEntityInput, at: str) -> dict[str, int]:
@@ -193,7 +197,7 @@ def fixed_entity(target: FixedTarget, known: Known) -> EntityRecord:
                 f"{target.name}: '{model.name}' answers {model.task}; expected {target.task}."
             )
         can, context = model.can, model.context
-        workload = "GPU_SMALL" if model.engine == "vllm" else "CPU"
+        workload = _usual_workload_type(model)
     if target.kind is Kind.EXTERNAL:
         external, chat = operators_server(target.url or "", target.model, target.task)
     elif target.kind is Kind.SCRIPTED:
@@ -248,7 +252,7 @@ def described(target: FixedTarget, catalogue: Catalogue) -> Mapping[str, str]:
 
 
 def refuse_mixture(kinds: Mapping[str, tuple[Kind, ChatTarget | None]], at: str) -> None:
-    """Served entities of one endpoint are of one kind, and answer one task (WIRE 1.1).
+    """Served entities of one endpoint are of one kind, and answer one task.
 
     `kinds` maps served entity names. Raises InvalidParameter.
     """
@@ -263,12 +267,3 @@ def refuse_mixture(kinds: Mapping[str, tuple[Kind, ChatTarget | None]], at: str)
             f"{at}: the served entities of one endpoint share one task; these have "
             f"{' and '.join(sorted(tasks))}."
         )
-
-
-def refuse_fields(given: Any, fields: Mapping[str, str], at: str) -> None:
-    """Raises NotImplementedYet for the first of `fields` (name to feature) that is set."""
-    for name, feature in fields.items():
-        if getattr(given, name):
-            raise NotImplementedYet(
-                f"{at}{name}: not supported by Lakeport yet ({feature}); leave it out."
-            )

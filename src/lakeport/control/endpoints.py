@@ -94,8 +94,8 @@ class Endpoints(Reading):
             access=AccessList(users={caller.name: Level.CAN_MANAGE}),
         )
         if wish is not None:
-            references.require(self._vault, caller, wish, "config.")
-            entities = await self._resolver.resolved(wish, "config.", None)
+            references.require(self._vault, caller, wish)
+            entities = await self._resolver.resolved(wish, None)
             record = updates.begin(record, entities, wish.routes, now=now, actor=caller.name)
         return self._shown(await self._create(record, caller.name), caller)
 
@@ -109,7 +109,7 @@ class Endpoints(Reading):
         references.require(self._vault, caller, wish)
         # Refuse at once what the move would refuse, before asking the registry.
         updates.begin(record, (), (), now=0, actor="")
-        entities = await self._resolver.resolved(wish, "", record.active)
+        entities = await self._resolver.resolved(wish, record.active)
         return await self._update(caller, record, entities, wish.routes)
 
     async def optimization_info(self, model: str, version: str) -> wire.OptimizationInfo:
@@ -239,7 +239,7 @@ class Endpoints(Reading):
         validation.endpoint_name(name)
         config = WishedConfig((wish,), (RouteRecord(wish.name, 100),))
         if path is None:
-            entities = await self._resolver.resolved(config, "", None)
+            entities = await self._resolver.resolved(config, None)
         else:
             entities = (entity_record(wish, "1", "path", path),)
         record = self._reconciler.record(name)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lakeport.errors import InvalidParameter, NotImplementedYet
 from lakeport.wire.chat import ChatTarget, Task
 from lakeport.wire.external_models import (
+    PLAINTEXT,
     CustomProviderConfig,
     DatabricksModelServingConfig,
     ExternalModel,
@@ -52,7 +53,6 @@ FRAMING = frozenset(
 AZURE_USAGE = "2024-09-01"
 MAX_URL = 2048
 MAX_NAME = 255
-PLAINTEXT = "_plaintext"
 
 #: What is wrong with a URL that the egress guard refuses, or None; `application` gives it.
 Refuses = Callable[[str], str | None]

@@ -1,5 +1,5 @@
-"""An endpoint's OpenAPI document, made from its models' signatures (WIRE 1.11), and on the OpenAI
-wire from what its served entities can do."""
+"""An endpoint's OpenAPI document, made from its models' signatures, and on the OpenAI wire from
+what its served entities can do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

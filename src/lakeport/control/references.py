@@ -6,20 +6,16 @@ from typing import Any
 from lakeport.auth.callers import Caller
 from lakeport.control.ports import SecretsPort
 from lakeport.control.validation import WishedConfig
+from lakeport.wire.external_models import PLAINTEXT
 from lakeport.wire.secrets import parse_reference
 
-#: Fields whose text is taken as it is.
-LITERAL = "_plaintext"
 
-
-def require(secrets: SecretsPort, caller: Caller, wish: WishedConfig, at: str = "") -> None:
+def require(secrets: SecretsPort, caller: Caller, wish: WishedConfig) -> None:
     """Raises NotFound or PermissionDenied, naming the field and the secret."""
     for entity in wish.entities:
-        where = f"{at}served_entities: in '{entity.name}', "
-        for field, reference in _references(entity.environment, "environment_vars"):
-            secrets.check(caller, reference, where + field)
-        for field, reference in _references(entity.external or {}, "external_model"):
-            secrets.check(caller, reference, where + field)
+        given = {"environment_vars": entity.environment, "external_model": entity.external}
+        for field, reference in _references(given, entity.at):
+            secrets.check(caller, reference, field)
 
 
 def _references(given: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
@@ -28,5 +24,5 @@ def _references(given: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
         field = f"{at}.{name}"
         if isinstance(value, Mapping):
             yield from _references(value, field)
-        elif isinstance(value, str) and not name.endswith(LITERAL) and parse_reference(value):
+        elif isinstance(value, str) and not name.endswith(PLAINTEXT) and parse_reference(value):
             yield field, value

@@ -15,6 +15,7 @@ from lakeport.models.base import (
 from lakeport.providers.base import Vault
 from lakeport.runtimes.base import Kind
 from lakeport.stores.records import ConfigRecord, EntityRecord
+from lakeport.wire.external_models import PLAINTEXT
 
 
 class Resolver:
@@ -25,7 +26,7 @@ class Resolver:
         self._vault = vault
 
     async def resolved(
-        self, wish: WishedConfig, at: str, active: ConfigRecord | None
+        self, wish: WishedConfig, active: ConfigRecord | None
     ) -> tuple[EntityRecord, ...]:
         """Look every model version up. Raises NotFound naming the one that does not exist.
 
@@ -40,7 +41,7 @@ class Resolver:
                 found.append(replace(record, external=sealed))
                 continue
             try:
-                version = await self._resolve(entity, at)
+                version = await self._resolve(entity)
             except (InvalidParameter, Unavailable):
                 known = _same_version(active, entity)
                 if known is None:
@@ -49,16 +50,16 @@ class Resolver:
             found.append(entity_record(entity, version.version, version.key, None))
         return tuple(found)
 
-    async def _resolve(self, entity: WishedEntity, at: str) -> ModelVersion:
+    async def _resolve(self, entity: WishedEntity) -> ModelVersion:
+        where = f"{entity.at}: " if entity.at else ""
         if self.registry is None:
             raise InvalidParameter(
-                f"{at}served_entities: this server has no model registry (LAKEPORT_REGISTRY=off), "
+                f"{where}this server has no model registry (LAKEPORT_REGISTRY=off), "
                 "so of registered models it can serve only those that it serves already."
             )
         try:
             return await self.registry.resolve(entity.entity_name, entity.entity_version)
         except ModelNotFound as problem:
-            where = f"{entity.at}: " if entity.at else ""
             raise NotFound(f"{where}{problem}") from problem
         except RegistryUnavailable as problem:
             raise Unavailable(str(problem), retry_after=5) from problem
@@ -92,7 +93,7 @@ def _sealed(given: Mapping[str, Any], vault: Vault) -> dict[str, Any]:
         name: _sealed(value, vault)
         if isinstance(value, Mapping)
         else vault.seal(value)
-        if name.endswith("_plaintext") and isinstance(value, str)
+        if name.endswith(PLAINTEXT) and isinstance(value, str)
         else value
         for name, value in given.items()
     }

@@ -13,6 +13,7 @@ from typing import Any
 from lakeport.control import chat_entities, external
 from lakeport.control.chat_entities import CATALOGUE_PREFIX, Known
 from lakeport.errors import InvalidParameter, NotImplementedYet
+from lakeport.models.catalogue import CatalogueModel
 from lakeport.runtimes.base import Kind
 from lakeport.stores.records import RouteRecord
 from lakeport.wire.chat import ChatTarget
@@ -64,7 +65,7 @@ class WishedEntity:
     #: As `EntityRecord.external`, with keys that were given in plain text still so.
     external: Mapping[str, Any] | None = None
     provisioned: Mapping[str, int] = field(default_factory=dict)
-    #: Where it stands in the request, for messages: "config.served_entities[0]".
+    #: Where it stands in the request, for messages: "config.served_entities[0]"; "" for a flag's.
     at: str = ""
 
 
@@ -90,18 +91,33 @@ def endpoint_name(name: str) -> str:
     return name
 
 
-def fixed_name(name: str) -> str:
+def fixed_name(name: str) -> None:
     """As `endpoint_name`, but a flag may use the reserved names."""
-    return endpoint_name(name.removeprefix(RESERVED_PREFIX) or "-")
+    endpoint_name(name.removeprefix(RESERVED_PREFIX) or "-")
+
+
+#: Fields that Databricks knows, and what they are for.
+_ENDPOINT_NOT_YET = {
+    "ai_gateway": "AI Gateway",
+    "rate_limits": "Rate limits",
+    "route_optimized": "Route optimization",
+    "telemetry_config": "Telemetry",
+}
+_ENTITY_NOT_YET = {
+    "foundation_model": "Foundation models",
+    "instance_profile_arn": "Instance profiles",
+}
+_THROUGHPUT = {
+    "min_provisioned_throughput": "Provisioned throughput of registered models",
+    "max_provisioned_throughput": "Provisioned throughput of registered models",
+    "provisioned_model_units": "Provisioned model units of registered models",
+}
 
 
 def create(request: CreateEndpoint, *, max_entities: int, known: Known) -> WishedConfig | None:
     """The config that a create request asks for, or None where it has none."""
     endpoint_name(request.name)
-    _refuse(bool(request.ai_gateway), "ai_gateway", "AI Gateway")
-    _refuse(bool(request.rate_limits), "rate_limits", "Rate limits")
-    _refuse(bool(request.route_optimized), "route_optimized", "Route optimization")
-    _refuse(bool(request.telemetry_config), "telemetry_config", "Telemetry")
+    _refuse_fields(request, _ENDPOINT_NOT_YET, "")
     tags(request.tags or [])
     if request.description is not None and len(request.description) > MAX_DESCRIPTION:
         raise InvalidParameter(
@@ -138,11 +154,8 @@ def config(
 ) -> WishedConfig:
     """The config that a request asks for. `at` is where it stands, for messages."""
     capture: Mapping[str, Any] = request.auto_capture_config or {}
-    _refuse(
-        bool(capture) and capture.get("enabled") is not False,
-        f"{at}auto_capture_config",
-        "Inference tables",
-    )
+    if capture and capture.get("enabled") is not False:
+        raise _not_yet(f"{at}auto_capture_config", "Inference tables")
     if request.served_entities and request.served_models:
         raise InvalidParameter(
             f"{at}served_models: give either served_entities or served_models (its older name), "
@@ -173,25 +186,10 @@ def config(
     return WishedConfig(tuple(entities[name] for name in sorted(entities)), routes)
 
 
-#: Fields that Databricks knows, and what they are for.
-_NOT_YET = {
-    "foundation_model": "Foundation models",
-    "instance_profile_arn": "Instance profiles",
-}
-_THROUGHPUT = {
-    "min_provisioned_throughput": "Provisioned throughput of registered models",
-    "max_provisioned_throughput": "Provisioned throughput of registered models",
-    "provisioned_model_units": "Provisioned model units of registered models",
-}
-
-
 def _entity(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> WishedEntity:
-    chat_entities.refuse_fields(given, _NOT_YET, at)
+    _refuse_fields(given, _ENTITY_NOT_YET, at)
     if given.external_model is not None:
         return _external(given, at, known)
-    if (given.entity_name or given.model_name or "").startswith(CATALOGUE_PREFIX):
-        return _hosted(given, at, known, older=older)
-    chat_entities.refuse_fields(given, _THROUGHPUT, at)
     name_field, version_field = (
         ("model_name", "model_version") if older else ("entity_name", "entity_version")
     )
@@ -204,6 +202,11 @@ def _entity(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> 
             )
     model = given.entity_name or given.model_name
     version = given.entity_version or given.model_version
+    if model and model.startswith(CATALOGUE_PREFIX):
+        found = chat_entities.find(known.catalogue, model, f"{at}{name_field}")
+        version = chat_entities.catalogue_version(version, model, f"{at}{version_field}")
+        return _hosted(given, found, version, at, max_tokens=known.max_tokens)
+    _refuse_fields(given, _THROUGHPUT, at)
     if not model:
         raise InvalidParameter(f"{at}{name_field}: expected the name of a registered model.")
     if "\x00" in model or len(model) > 255:
@@ -243,17 +246,10 @@ def _entity(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> 
     )
 
 
-def _hosted(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> WishedEntity:
+def _hosted(
+    given: ServedEntityInput, model: CatalogueModel, version: str, at: str, *, max_tokens: int
+) -> WishedEntity:
     """A model of the catalogue, in an engine."""
-    name_field, version_field = (
-        ("model_name", "model_version") if older else ("entity_name", "entity_version")
-    )
-    model = chat_entities.find(
-        known.catalogue, given.entity_name or given.model_name or "", f"{at}{name_field}"
-    )
-    version = chat_entities.catalogue_version(
-        given.entity_version or given.model_version, model.name, f"{at}{version_field}"
-    )
     name = _entity_name(given.name or _default_name(model.name, version), at)
     kind = chat_entities.workload_type(
         model, given.workload_type, OTHER_TYPES, f"{at}workload_type"
@@ -271,9 +267,10 @@ def _hosted(given: ServedEntityInput, at: str, known: Known, *, older: bool) -> 
         environment=_environment(given.environment_vars or {}, f"{at}environment_vars"),
         kind=Kind.ENGINE,
         chat=chat_entities.hosted_target(
-            model.task, name, model.can, context=model.context, max_tokens=known.max_tokens
+            model.task, name, model.can, context=model.context, max_tokens=max_tokens
         ),
         provisioned=chat_entities.provisioned(given, at),
+        at=at.removesuffix("."),
     )
 
 
@@ -311,6 +308,7 @@ def _external(given: ServedEntityInput, at: str, known: Known) -> WishedEntity:
         kind=Kind.EXTERNAL,
         chat=target,
         external=stored,
+        at=at.removesuffix("."),
     )
 
 
@@ -436,15 +434,20 @@ def _routes(
     return tuple(RouteRecord(name, shares[name]) for name in sorted(shares))
 
 
-def _refuse(present: bool, field: str, what: str) -> None:
-    if present:
-        raise NotImplementedYet(f"{field}: not supported by Lakeport yet ({what}); leave it out.")
+def _refuse_fields(given: Any, fields: Mapping[str, str], at: str) -> None:
+    """Raises NotImplementedYet for the first of `fields` (name to feature) that is set."""
+    for name, feature in fields.items():
+        if getattr(given, name):
+            raise _not_yet(f"{at}{name}", feature)
+
+
+def _not_yet(field: str, feature: str) -> NotImplementedYet:
+    return NotImplementedYet(f"{field}: not supported by Lakeport yet ({feature}); leave it out.")
 
 
 def _shown(text: str) -> str:
     """User text for a message: quoted, printable and short."""
-    short = text if len(text) <= 80 else text[:77] + "..."
-    return repr(short)
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def replicas(size: str | None, low: int | None) -> int:

@@ -8,6 +8,7 @@ from lakeport.auth.callers import Caller
 from lakeport.runtimes.base import Kind
 from lakeport.stores.records import ConfigRecord, ConfigUpdate, EndpointRecord, EntityRecord
 from lakeport.wire import endpoints as wire
+from lakeport.wire.external_models import PLAINTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def summary(record: EndpointRecord, look: Look) -> wire.EndpointSummary:
                     name=e.name, model_name=e.entity_name, model_version=e.entity_version
                 )
                 for e in entities
-                if _has_mirror(e)
+                if _is_hosted(e)
             ],
         )
     return wire.EndpointSummary(
@@ -121,8 +122,8 @@ def _task(record: EndpointRecord, look: Look) -> str | None:
     return None
 
 
-def _has_mirror(entity: EntityRecord) -> bool:
-    """Whether the older `served_models` has words for it."""
+def _is_hosted(entity: EntityRecord) -> bool:
+    """Whether it is shown with the fields of hosted models, and in the older `served_models`."""
     return entity.kind in (Kind.MODEL, Kind.ENGINE) and entity.foundation is None
 
 
@@ -145,7 +146,7 @@ def external_model(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: external_model(value) if isinstance(value, Mapping) else value
         for name, value in stored.items()
-        if not name.endswith("_plaintext")
+        if not name.endswith(PLAINTEXT)
     }
 
 
@@ -164,7 +165,7 @@ def _config(
             "creation_timestamp": entity.created_at,
             "state": state_of(entity),
         }
-        if entity.kind in (Kind.MODEL, Kind.ENGINE) and entity.foundation is None:
+        if _is_hosted(entity):
             common |= {
                 "workload_type": entity.workload_type,
                 "workload_size": entity.workload_size,
@@ -176,7 +177,7 @@ def _config(
         entities.append(
             wire.ServedEntity.model_validate(common | _model(entity) | dict(entity.provisioned))
         )
-        if _has_mirror(entity):
+        if _is_hosted(entity):
             models.append(
                 wire.ServedModel.model_validate(
                     common

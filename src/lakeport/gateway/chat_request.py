@@ -231,8 +231,7 @@ def _refuse_beyond(operation: Operation, can: Capabilities, wanted: dict[str, An
     nothing."""
     if operation is Operation.CHAT:
         _drop_empty_choices(wanted)
-    for name in _NEEDS[operation]:
-        capability, words = _NEEDS[operation][name]
+    for name, (capability, words) in _NEEDS[operation].items():
         if name in wanted and not getattr(can, capability):
             raise BadRequest(f'"{name}": {words}. {_takes(operation, can)}')
     if operation is Operation.CHAT:
@@ -254,8 +253,8 @@ def _refuse_beyond(operation: Operation, can: Capabilities, wanted: dict[str, An
 
 
 def _refuse_broken_promise(response_format: dict[str, Any]) -> None:
-    asked = response_format.get("json_schema") or {}
-    beyond = beyond_grammar(asked["schema"]) if asked.get("strict") else None
+    promised = response_format.get("json_schema") or {}
+    beyond = beyond_grammar(promised["schema"]) if promised.get("strict") else None
     if beyond is not None:
         name, why = beyond
         raise BadRequest(

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from lakeport.models.catalogue import LLAMA, VLLM
 
+#: Tokens of prompt and answer of such a model; llama.cpp takes less where the model was trained on
+#: less.
+CONTEXT = 4096
 _MAGIC = b"GGUF"
 _GGUF = (
     "llama.cpp runs GGUF files: look for one of this model, or make it with llama.cpp's "

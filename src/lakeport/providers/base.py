@@ -1,4 +1,4 @@
-"""The ports of outside models: keys, and the addresses by which a front reaches them."""
+"""Keys at rest, and the schemes of the addresses at which no MLflow worker answers."""
 
 from typing import Protocol
 

@@ -277,7 +277,7 @@ class OpenAILink:
             began = await stream.begin()
         except StreamFailed as failure:
             return refusals.bad_gateway(failure.message)
-        except BaseException:
+        except BaseException:  # a cancellation too: no stream without a taker
             stream.close()
             raise
         if began is not None:

@@ -1,6 +1,5 @@
 """External models as replicas: nothing runs here, so a replica is an address that never ends."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from lakeport.providers.base import EXTERNAL_SCHEME, KeyUnavailable, Vault
 from lakeport.providers.egress import EgressRefused
 from lakeport.providers.external import BadExternalModel, Key, Target, target_of
 from lakeport.providers.openai import OpenAILink
+from lakeport.providers.replica import AddressOnly
 from lakeport.providers.transport import Outside
 from lakeport.providers.way import Request
 from lakeport.runtimes.base import (
@@ -19,25 +19,8 @@ from lakeport.runtimes.base import (
     ModelInterface,
     ReplicaLost,
     StartFailed,
-    Usage,
 )
 from lakeport.wire.chat import Operation
-
-
-class ExternalReplica:
-    """A `Replica` whose process is somebody else's."""
-
-    def __init__(self, id: str, address: str) -> None:
-        self.id = id
-        self.address = address
-        self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def usage(self) -> Usage | None:
-        return None
-
-    async def stop(self, *, grace: float) -> None:
-        if not self.exited.done():
-            self.exited.set_result("it was stopped")
 
 
 class ExternalRuntime:
@@ -53,16 +36,18 @@ class ExternalRuntime:
         #: Build log by deployment.
         self._said: dict[str, str] = {}
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Nothing to do."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Nothing to do."""
 
     async def prepare(self, spec: DeploymentSpec) -> None:
         await self._look(spec)
 
-    async def start(self, spec: DeploymentSpec, replica_id: str) -> ExternalReplica:
+    async def start(self, spec: DeploymentSpec, replica_id: str) -> AddressOnly:
         await self._look(spec)
-        return ExternalReplica(replica_id, address_of(spec.external or {}))
+        return AddressOnly(replica_id, address_of(spec.external or {}))
 
     async def _look(self, spec: DeploymentSpec) -> None:
         """Whether it can be spoken to. Raises StartFailed."""

@@ -14,6 +14,7 @@ import orjson
 from lakeport.models.mlmodel import read_bounded
 from lakeport.providers import script
 from lakeport.providers.base import SCRIPTED_SCHEME
+from lakeport.providers.replica import AddressOnly
 from lakeport.providers.script import BadScript, Script, Turn
 from lakeport.runtimes.base import (
     Answer,
@@ -23,7 +24,6 @@ from lakeport.runtimes.base import (
     ReplicaLost,
     StartFailed,
     Stream,
-    Usage,
 )
 from lakeport.wire.chat import Operation
 
@@ -44,26 +44,6 @@ def read_script(path: str) -> Script:
         raise StartFailed(f"The script cannot be read: {problem.strerror}.") from problem
 
 
-class ScriptedReplica:
-    """Nothing runs for it: it is there until it is stopped."""
-
-    def __init__(self, id: str, address: str) -> None:
-        self.id = id
-        self.address = address
-        self._exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    @property
-    def exited(self) -> "asyncio.Future[str]":
-        return asyncio.shield(self._exited)
-
-    def usage(self) -> Usage | None:
-        return None
-
-    async def stop(self, *, grace: float) -> None:
-        if not self._exited.done():
-            self._exited.set_result("stopped")
-
-
 class ScriptedRuntime:
     """Reads a script when its deployment starts; `connect` gives a link that answers from it."""
 
@@ -79,10 +59,10 @@ class ScriptedRuntime:
     async def prepare(self, spec: DeploymentSpec) -> None:
         self._scripts[spec.id] = await asyncio.to_thread(read_script, spec.path or "")
 
-    async def start(self, spec: DeploymentSpec, replica_id: str) -> ScriptedReplica:
+    async def start(self, spec: DeploymentSpec, replica_id: str) -> AddressOnly:
         if spec.id not in self._scripts:
             await self.prepare(spec)
-        return ScriptedReplica(replica_id, f"{SCRIPTED_SCHEME}:{spec.id}")
+        return AddressOnly(replica_id, f"{SCRIPTED_SCHEME}:{spec.id}")
 
     def logs(self, deployment_id: str) -> str:
         return ""

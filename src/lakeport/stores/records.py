@@ -31,7 +31,8 @@ class EntityRecord:
     resolved_version: str
     #: Identifies the model's files: a version that was deleted and made again has another one.
     model_key: str
-    #: A folder on the server, for endpoints that its operator made with `--model NAME=PATH`.
+    #: A folder or a file on the server that its operator named: `--model NAME=PATH`, or `--chat` or
+    #: `--embeddings` with a file.
     path: str | None = None
     workload_type: str = "CPU"
     workload_size: str | None = "Small"

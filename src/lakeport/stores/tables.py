@@ -1,4 +1,8 @@
-"""The tables. A change here needs a migration and a new HEAD; a test holds the two together."""
+"""The tables. A change here needs a migration and a new HEAD; a test holds the two together.
+
+Migrations spell out the tables that they make: each must go on making what it did when it was
+written, whatever stands here by then.
+"""
 
 from sqlalchemy import (
     JSON,

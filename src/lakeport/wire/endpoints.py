@@ -57,9 +57,9 @@ class ServedEntityInput(_In):
     burst_scaling_enabled: bool | None = None
     external_model: dict[str, Any] | None = None
     # For models of the catalogue
-    min_provisioned_throughput: int | None = Field(None, ge=0, le=2**31 - 1)
-    max_provisioned_throughput: int | None = Field(None, ge=0, le=2**31 - 1)
-    provisioned_model_units: int | None = Field(None, ge=0, le=2**31 - 1)
+    min_provisioned_throughput: Whole | None = Field(None, ge=0, le=2**31 - 1)
+    max_provisioned_throughput: Whole | None = Field(None, ge=0, le=2**31 - 1)
+    provisioned_model_units: Whole | None = Field(None, ge=0, le=2**31 - 1)
     # Known to Databricks, refused here by name
     foundation_model: dict[str, Any] | None = None
     instance_profile_arn: str | None = None
@@ -151,7 +151,6 @@ class EntityState(_Out):
 class FoundationModel(_Out):
     name: str
     display_name: str | None = None
-    docs: str | None = None
     description: str | None = None
 
 

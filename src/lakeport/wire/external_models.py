@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+#: Fields with such names hold keys in clear; they are sealed before they are kept, and never shown.
+PLAINTEXT = "_plaintext"
+
 
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)

@@ -1,6 +1,7 @@
 """Secrets in Databricks' words. Times are milliseconds since the epoch."""
 
 import re
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,12 +26,6 @@ def resembles_reference(text: str) -> bool:
     return parse_reference(text) is None and _NEAR.search(text) is not None
 
 
-class KeyVault(BaseModel):
-    """Known to Databricks, refused here by name."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 class CreateScope(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -39,7 +34,8 @@ class CreateScope(BaseModel):
     initial_manage_principal: str | None = None
     #: "DATABRICKS"; "AZURE_KEYVAULT" is refused by name.
     scope_backend_type: str | None = None
-    backend_azure_keyvault: KeyVault | None = None
+    #: Known to Databricks, refused here by name.
+    backend_azure_keyvault: dict[str, Any] | None = None
 
 
 class DeleteScope(BaseModel):

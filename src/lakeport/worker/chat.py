@@ -18,6 +18,7 @@ from .codec import Document, Interface
 from .refusal import Refusal
 
 _COMPLETIONS: Final = "chat/completions"
+_CHUNK: Final = "chat.completion.chunk"
 
 Fields = dict[str, Any]
 
@@ -148,9 +149,6 @@ class Dialogue:
             fields["model"] = self.called
         said = {name: value for name, value in answer.items() if value is not None}
         return answer | fields | said
-
-
-_CHUNK: Final = "chat.completion.chunk"
 
 
 def usage_of(given: Any, prompt: int, completion: int) -> Fields:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakeport.api.app import build_app
@@ -298,3 +299,10 @@ class World:
         self.healthy = True
         self.app = self._built
         return self
+
+
+def client(world: World) -> httpx.AsyncClient:
+    """Ann, asking."""
+    transport = httpx.ASGITransport(world.app)
+    headers = {"authorization": "Bearer ann-token"}
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)

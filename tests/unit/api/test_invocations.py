@@ -2,16 +2,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from starlette.types import Message
 
 from lakeport.api.invocations import is_error, parse_path
 from lakeport.errors import EndpointNotFound, Unavailable
 from lakeport.serving.ports import Reply
-from tests.unit.api.fakes import World
-
-TOKEN = {"authorization": "Bearer ann-token"}
+from tests.unit.api.fakes import World, client
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +19,6 @@ def built() -> World:
 @pytest.fixture
 def world(built: World) -> World:
     return built.fresh()
-
-
-def client(world: World) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(world.app)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=TOKEN)
 
 
 @pytest.mark.parametrize(

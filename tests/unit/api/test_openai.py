@@ -3,16 +3,14 @@
 import gzip
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
 from lakeport.api.openai import Route, parse_route
 from lakeport.errors import ENDPOINT_GONE, EndpointNotFound
 from lakeport.wire.chat import Operation
-from tests.unit.api.fakes import World
+from tests.unit.api.fakes import World, client
 
-TOKEN = {"authorization": "Bearer ann-token"}
 BASE = "/serving-endpoints"
 CHAT, COMPLETIONS, EMBEDDINGS = Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS
 
@@ -25,11 +23,6 @@ def built() -> World:
 @pytest.fixture
 def world(built: World) -> World:
     return built.fresh()
-
-
-def client(world: World) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(world.app)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=TOKEN)
 
 
 @pytest.mark.parametrize(

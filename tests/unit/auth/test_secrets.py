@@ -94,6 +94,17 @@ async def test_a_value_is_bounded(secrets: Secrets, monkeypatch: pytest.MonkeyPa
         await secrets.put(ADA, "s", "more", b"x" * 1000)
 
 
+async def test_a_value_makes_room_for_the_one_that_takes_its_place(
+    secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await secrets.put(ADA, "s", "most", b"x" * 900)
+    monkeypatch.setattr(module, "MAX_TOTAL", 1000)
+
+    await secrets.put(ADA, "s", "most", b"y" * 800)
+
+    assert await secrets.get(ADA, "s", "most") == ("most", b"y" * 800)
+
+
 async def test_scopes_and_keys_are_found_whatever_their_case_and_keep_it(
     secrets: Secrets, store: MemoryStore
 ) -> None:

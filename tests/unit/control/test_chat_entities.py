@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from lakeport.control import chat_entities, validation
 from lakeport.control.chat_entities import FixedTarget, Known, parse_fixed
@@ -63,6 +64,7 @@ def test_an_embedding_model_answers_embeddings_alone() -> None:
         ({"entity_version": "2"}, "RESOURCE_DOES_NOT_EXIST", 'version "1" only'),
         ({"entity_version": "@champion"}, "RESOURCE_DOES_NOT_EXIST", 'version "1" only'),
         ({"workload_type": "GPU_SMALL"}, "INVALID_PARAMETER_VALUE", "runs on a CPU"),
+        ({"model_name": "iris"}, "INVALID_PARAMETER_VALUE", "model_name: 'iris' differs"),
         ({"workload_type": "TPU"}, "INVALID_PARAMETER_VALUE", "workload_type"),
         (
             {"entity_name": "system.ai.big", "workload_type": "CPU"},
@@ -88,6 +90,16 @@ def test_what_a_catalogue_model_cannot_be_asked_for(
 
     assert refused.error_code == code
     assert said in refused.message
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["min_provisioned_throughput", "max_provisioned_throughput", "provisioned_model_units"],
+)
+def test_throughput_is_a_number_and_no_boolean(field: str) -> None:
+    with pytest.raises(ValidationError, match=f"{field}\n.*not a boolean"):
+        only(**{field: True})
+    assert only(**{field: 50.0}).provisioned == {field: 50}
 
 
 def test_throughput_of_a_registered_model_is_refused_by_name() -> None:

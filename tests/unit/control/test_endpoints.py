@@ -64,6 +64,16 @@ def config(*versions: str, shares: Sequence[int] = (100,)) -> CoreConfigInput:
     )
 
 
+async def a_world_that_serves(
+    wish: CoreConfigInput, creator: Caller = ADMIN
+) -> tuple[World, HeldRegistry]:
+    """Its endpoint "a" does."""
+    world, registry = await a_world()
+    await world.endpoints.create(creator, CreateEndpoint(name="a", config=wish))
+    await asyncio.sleep(10)
+    return world, registry
+
+
 def record_of(world: World, name: str) -> EndpointRecord:
     record = world.reconciler.record(name)
     assert record is not None
@@ -72,9 +82,7 @@ def record_of(world: World, name: str) -> EndpointRecord:
 
 def test_an_update_that_waited_never_reaches_another_endpoint_of_that_name() -> None:
     async def story() -> None:
-        world, registry = await a_world()
-        await world.endpoints.create(ANN, CreateEndpoint(name="a", config=config("1")))
-        await asyncio.sleep(10)
+        world, registry = await a_world_that_serves(config("1"), ANN)
         registry.free.clear()
         waiting = asyncio.create_task(world.endpoints.update_config(ANN, "a", config("2")))
         await asyncio.sleep(1)
@@ -93,9 +101,7 @@ def test_an_update_that_waited_never_reaches_another_endpoint_of_that_name() -> 
 
 def test_an_update_that_waited_is_refused_once_the_right_to_it_is_gone() -> None:
     async def story() -> None:
-        world, registry = await a_world()
-        await world.endpoints.create(ANN, CreateEndpoint(name="a", config=config("1")))
-        await asyncio.sleep(10)
+        world, registry = await a_world_that_serves(config("1"), ANN)
         registry.free.clear()
         waiting = asyncio.create_task(world.endpoints.update_config(ANN, "a", config("2")))
         await asyncio.sleep(1)
@@ -116,10 +122,8 @@ def test_an_update_that_waited_is_refused_once_the_right_to_it_is_gone() -> None
 
 def test_an_alias_never_brings_back_a_config_that_was_changed_while_it_was_looked_up() -> None:
     async def story() -> None:
-        world, registry = await a_world()
         both = config("@champion", "2", shares=(50, 50))
-        await world.endpoints.create(ADMIN, CreateEndpoint(name="a", config=both))
-        await asyncio.sleep(10)
+        world, registry = await a_world_that_serves(both)
         registry.aliases["champion"] = "2"
         registry.free.clear()
         following = asyncio.create_task(world.endpoints.follow(record_of(world, "a")))
@@ -149,9 +153,7 @@ def test_an_alias_never_brings_back_a_config_that_was_changed_while_it_was_looke
 
 def test_an_alias_that_moves_back_ends_the_failure_of_what_was_tried() -> None:
     async def story() -> None:
-        world, registry = await a_world()
-        await world.endpoints.create(ADMIN, CreateEndpoint(name="a", config=config("@champion")))
-        await asyncio.sleep(10)
+        world, registry = await a_world_that_serves(config("@champion"))
         for _ in range(2):  # a bad version is tried again once the alias has moved on
             registry.aliases["champion"] = "4"
             assert await world.endpoints.follow(record_of(world, "a"))
@@ -173,9 +175,7 @@ def test_an_alias_that_moves_back_ends_the_failure_of_what_was_tried() -> None:
 
 def test_an_alias_leaves_a_callers_failed_update_to_be_read() -> None:
     async def story() -> None:
-        world, _ = await a_world()
-        await world.endpoints.create(ADMIN, CreateEndpoint(name="a", config=config("@champion")))
-        await asyncio.sleep(10)
+        world, _ = await a_world_that_serves(config("@champion"))
         await world.endpoints.update_config(ADMIN, "a", config("4"))
         await asyncio.sleep(10)
 
@@ -207,11 +207,7 @@ def test_a_missing_version_is_named_where_it_stands_in_the_request() -> None:
 
 def test_traffic_can_be_shifted_while_the_registry_cannot_be_reached() -> None:
     async def story() -> None:
-        world, registry = await a_world()
-        await world.endpoints.create(
-            ADMIN, CreateEndpoint(name="a", config=config("1", "2", shares=(100, 0)))
-        )
-        await asyncio.sleep(10)
+        world, registry = await a_world_that_serves(config("1", "2", shares=(100, 0)))
         registry.down = True
         starts = world.runtime.starts
         await world.endpoints.update_config(ADMIN, "a", config("1", "2", shares=(0, 100)))
@@ -278,9 +274,7 @@ def test_a_schema_that_is_not_known_yet_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def story() -> None:
-        world, _ = await a_world()
-        await world.endpoints.create(ADMIN, CreateEndpoint(name="a", config=config("1")))
-        await asyncio.sleep(10)
+        world, _ = await a_world_that_serves(config("1"))
 
         with pytest.raises(ApiError) as refusal:  # this world's runtime never knows one
             await world.endpoints.openapi(ADMIN, "a", "http://h")

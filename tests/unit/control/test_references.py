@@ -41,6 +41,7 @@ def wish(
         scale_to_zero=False,
         environment=environment or {},
         external=external,
+        at="config.served_models[0]",
     )
     return WishedConfig((entity,), ())
 
@@ -58,9 +59,9 @@ def test_every_reference_is_checked_where_it_stands() -> None:
         },
     )
 
-    references.require(secrets, ADA, asked, "config.")
+    references.require(secrets, ADA, asked)
 
-    at = "config.served_entities: in 'e', "
+    at = "config.served_models[0]."
     assert secrets.asked == [
         ("{{secrets/s/a}}", f"{at}environment_vars.A"),
         ("{{secrets/s/key}}", f"{at}external_model.openai_config.openai_api_key"),
@@ -68,5 +69,7 @@ def test_every_reference_is_checked_where_it_stands() -> None:
 
 
 def test_one_that_may_not_be_read_refuses_the_whole() -> None:
-    with pytest.raises(PermissionDenied, match=r"in 'e', environment_vars\.B"):
+    with pytest.raises(
+        PermissionDenied, match=r"^config\.served_models\[0\]\.environment_vars\.B: "
+    ):
         references.require(Noting(), ADA, wish({"A": "x", "B": "{{secrets/s/refused}}"}))

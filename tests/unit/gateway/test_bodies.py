@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 
 import pytest
 
@@ -97,11 +98,19 @@ def test_members_count_together() -> None:
         inflate(gzip.compress(b" " * 6000) * 2, "gzip", BOUND)
 
 
+def test_members_may_be_many_and_large() -> None:
+    noise = random.Random(1).randbytes(300_000)  # more than is looked at in one step
+
+    assert inflate(gzip.compress(b"") * 1023 + gzip.compress(b"{}"), "gzip", BOUND) == b"{}"
+    assert inflate(gzip.compress(noise) * 2, "gzip", 600_000) == noise * 2
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "refusal"),
     [
         (b"no gzip", "gzip", MalformedRequest),
         (gzip.compress(b"{}")[:-4], "gzip", MalformedRequest),
+        (gzip.compress(b"") * 1024 + gzip.compress(b"{}"), "gzip", MalformedRequest),
         (b"{}", "br", UnsupportedMedia),
     ],
 )

@@ -51,6 +51,12 @@ def test_a_llama_server_gets_socket_name_and_a_context_for_each_slot() -> None:
     assert "--chat-template" not in made.argv
 
 
+def test_a_file_given_by_path_may_be_spelt_in_capitals() -> None:
+    made = llama.command("/opt/llama-server", order(files={"TINY.GGUF": Path("/w/TINY.GGUF")}))
+
+    assert after(made.argv, "--model") == "/w/TINY.GGUF"
+
+
 def test_a_template_of_the_catalogue_replaces_the_model_s_own() -> None:
     made = llama.command("/opt/llama-server", order(chat_template="{{ messages }}"))
 

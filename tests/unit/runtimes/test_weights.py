@@ -216,6 +216,17 @@ async def test_a_file_of_this_machine_stays_where_it_is(make: Make, tmp_path: Pa
         await weights.fetch(model(file), lambda _: None)
 
 
+async def test_a_file_of_this_machine_may_be_a_link(make: Make, tmp_path: Path) -> None:
+    weights = make()
+    await weights.open()
+    (tmp_path / "blob").write_bytes(CONTENT)
+    path = tmp_path / "my.gguf"
+    path.symlink_to("blob")  # as a hub's cache has it
+    file = ModelFile("model.gguf", sha256(CONTENT), path=str(path))
+
+    assert await weights.fetch(model(file), lambda _: None) == {"model.gguf": path}
+
+
 async def test_what_a_killed_fetch_left_is_removed_at_the_next_start(
     make: Make, tmp_path: Path
 ) -> None:

@@ -58,7 +58,7 @@ def command(program: str, order: Order) -> Command:
 def model_file(order: Order) -> Path:
     """The first .gguf of its files: where a model is in several, they name one another."""
     files = order.files
-    return files[min(name for name in files if name.endswith(".gguf"))]
+    return files[min(name for name in files if name.lower().endswith(".gguf"))]
 
 
 def _server(program: str, order: Order) -> Command:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lakeport.models import catalogue
 from lakeport.models.catalogue import Catalogue, CatalogueModel, ModelFile
-from lakeport.models.weights_path import BadWeights, engine_for
+from lakeport.models.weights_path import CONTEXT, BadWeights, engine_for
 from lakeport.processes.environment import scrubbed
 from lakeport.processes.leftovers import MARK
 from lakeport.providers.base import Vault
@@ -26,9 +26,6 @@ from lakeport.wire.chat import Task
 
 #: Seconds that replicas get at `close`: whoever drains has done so before.
 CLOSE_GRACE = 3.0
-#: Tokens of prompt and answer of a model that is in no catalogue; llama.cpp takes less where the
-#: model was trained on less.
-PATH_CONTEXT = 4096
 #: What of an entity's environment would reach past the order that an engine gets.
 KEPT_FROM_ENGINES = "LLAMA_ARG_"
 QUIET = {"DO_NOT_TRACK": "true", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -51,8 +48,8 @@ class EngineRuntime:
     `start_timeout` is seconds, `memory_limit` bytes (0 is no limit). `slots` is how many requests
     one replica works on at a time. `threads` None is one for each core but one (on two cores, two).
     `llama_server` and `vllm` name programs; None looks for one. `vault` knows the secrets that
-    environment variables refer to. `machine` is given where another
-    runtime of the same home shares it.
+    environment variables refer to. `machine` is given where another runtime of the same home shares
+    it.
     """
 
     def __init__(
@@ -224,7 +221,7 @@ def _by_path(spec: DeploymentSpec) -> CatalogueModel:
         task=Task(spec.task or Task.CHAT),
         engine=engine,
         files=(ModelFile(name=path.name, sha256="", path=str(path)),),
-        context=PATH_CONTEXT,
+        context=CONTEXT,
     )
 
 

@@ -155,7 +155,7 @@ async def _check(model: CatalogueModel, file: ModelFile, path: Path) -> None:
     """Raises StartFailed unless the file at `path` has its sum."""
     source = file.package or file.path
     try:
-        found = await asyncio.to_thread(_sha256, path)
+        found = await asyncio.to_thread(_sha256, file, path)
     except OSError as error:
         where = f"{source} has no file {file.member}" if file.package else f"{source} is not there"
         raise StartFailed(f"{model.name} cannot be used: {where}") from error
@@ -166,11 +166,11 @@ async def _check(model: CatalogueModel, file: ModelFile, path: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    if path.is_symlink():
+def _sha256(file: ModelFile, path: Path) -> str:
+    if file.package is not None and path.is_symlink():
         raise FileNotFoundError(path)  # a wheel's file is a file
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _make_empty(partial: Path) -> None:

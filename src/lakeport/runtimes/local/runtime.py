@@ -67,8 +67,8 @@ class LocalRuntime:
 
     `start_timeout` is seconds; `memory_limit` and `max_body` are bytes, 0 is no memory limit.
     `registry` is None where models come from folders alone; `vault` knows the secrets that
-    environment variables refer to. `machine` is given where another
-    runtime of the same home shares it; `memory_interval` and `log_write` are for those without.
+    environment variables refer to. `machine` is given where another runtime of the same home shares
+    it; `memory_interval` and `log_write` are for those without.
     """
 
     def __init__(
