@@ -11,8 +11,8 @@ from typing import Any
 
 from lakeport.control.external import Refuses, operators_server
 from lakeport.errors import InvalidParameter, NotFound
-from lakeport.models.catalogue import Catalogue, CatalogueModel
-from lakeport.models.weights_path import BadWeights, engine_for
+from lakeport.models.catalogue import VLLM, Catalogue, CatalogueModel
+from lakeport.models.weights_path import CONTEXT, BadWeights, engine_for
 from lakeport.runtimes.base import Kind
 from lakeport.stores.records import EntityRecord
 from lakeport.wire.chat import Capabilities, ChatTarget, Operation, Task
@@ -24,8 +24,6 @@ CATALOGUE_PREFIX = "system.ai."
 CATALOGUE_VERSION = "1"
 #: What a GGUF file that nobody described is taken to do: llama.cpp's grammar works with each.
 GGUF = Capabilities(json_schema=True, seed=True, stop=True)
-#: Tokens of prompt and answer that such a file is served with.
-GGUF_CONTEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +83,18 @@ def workload_type(model: CatalogueModel, asked: str | None, known: tuple[str, ..
             f"{at}: {kind[:40]!r} is unknown; expected one of CPU, {', '.join(known)}."
         )
     gpu = "GPU" in kind
-    if model.engine == "vllm" and not gpu:
+    if model.engine == VLLM and not gpu:
         raise InvalidParameter(
             f"{at}: '{model.name}' runs on a GPU only; expected a workload type such as "
             "GPU_SMALL. On a CPU, serve a GGUF file of it instead."
         )
-    if gpu and model.engine != "vllm":
+    if gpu and model.engine != VLLM:
         raise InvalidParameter(f"{at}: '{model.name}' runs on a CPU; expected CPU.")
     return kind
 
 
 def _usual_workload_type(model: CatalogueModel) -> str:
-    return "GPU_SMALL" if model.engine == "vllm" else "CPU"
+    return "GPU_SMALL" if model.engine == VLLM else "CPU"
 
 
 def provisioned(given: ServedEntityInput, at: str) -> dict[str, int]:
@@ -161,20 +159,18 @@ def parse_fixed(name: str, target: str, task: Task) -> FixedTarget:
         return FixedTarget(name, task, Kind.ENGINE, model=target)
     if target.lower().endswith(".gguf"):
         path = _file(target, "a GGUF file")
-        try:
-            engine_for(Path(path), gpu=False)
-        except BadWeights as problem:
-            raise ValueError(str(problem)) from problem
-        return FixedTarget(name, task, Kind.ENGINE, path=path)
-    if target and Path(target).expanduser().is_dir():
+    elif target and Path(target).expanduser().exists():
+        path = str(Path(target).expanduser().absolute())
+    else:
         raise ValueError(
-            f"{target!r} is a folder; a folder of safetensors runs on a GPU only (vLLM), as an "
-            "entry of the catalogue. On a CPU, give a GGUF file of the model"
+            f"{target!r} is nothing that can be served here; expected system.ai.NAME, FILE.gguf, "
+            "URL#MODEL or scripted:FILE.yml"
         )
-    raise ValueError(
-        f"{target!r} is nothing that can be served here; expected system.ai.NAME, FILE.gguf, "
-        "URL#MODEL or scripted:FILE.yml"
-    )
+    try:
+        engine_for(Path(path), gpu=False)
+    except BadWeights as problem:
+        raise ValueError(str(problem)) from problem
+    return FixedTarget(name, task, Kind.ENGINE, path=path)
 
 
 def _file(text: str, what: str) -> str:
@@ -188,7 +184,7 @@ def fixed_entity(target: FixedTarget, known: Known) -> EntityRecord:
     """The served entity of a fixed endpoint. Raises NotFound for a model that nobody knows,
     InvalidParameter where it has another task."""
     chat: ChatTarget | None = None
-    can, context, workload = GGUF, GGUF_CONTEXT, "CPU"
+    can, context, workload = GGUF, CONTEXT, "CPU"
     external: Mapping[str, Any] | None = None
     if target.kind is Kind.ENGINE and target.path is None:
         model = find(known.catalogue, target.model, target.name)
@@ -241,7 +237,7 @@ def described(target: FixedTarget, catalogue: Catalogue) -> Mapping[str, str]:
     if known is not None:
         return {
             "name": known.name,
-            "display_name": known.display_name or known.name,
+            "display_name": known.display_name,
             "description": known.description,
         }
     shown = target.model or Path(target.path or "").name

@@ -6,7 +6,6 @@ from typing import Any
 from lakeport.auth.callers import Caller
 from lakeport.control.ports import SecretsPort
 from lakeport.control.validation import WishedConfig
-from lakeport.wire.external_models import PLAINTEXT
 from lakeport.wire.secrets import parse_reference
 
 
@@ -19,10 +18,10 @@ def require(secrets: SecretsPort, caller: Caller, wish: WishedConfig) -> None:
 
 
 def _references(given: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
-    """Each with the field that holds it."""
+    """Each with the field that holds it, whatever the field is called."""
     for name, value in given.items():
         field = f"{at}.{name}"
         if isinstance(value, Mapping):
             yield from _references(value, field)
-        elif isinstance(value, str) and not name.endswith(PLAINTEXT) and parse_reference(value):
+        elif isinstance(value, str) and parse_reference(value):
             yield field, value

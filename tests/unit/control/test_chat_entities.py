@@ -154,7 +154,7 @@ def test_targets_of_flags(tmp_path: Path) -> None:
         ("http://localhost:11434/v1", "names no model; expected URL#MODEL"),
         ("scripted:nowhere.yml", "does not exist; expected a YAML file"),
         ("nowhere.gguf", "does not exist; expected a GGUF file"),
-        ("FOLDER", "safetensors runs on a GPU only"),
+        ("FOLDER", "is a model in safetensors, which runs on a GPU only"),
         ("FOLDER/empty.gguf", "empty.gguf is not a GGUF file"),
         ("models:/iris/1", "nothing that can be served here"),
         ("", "nothing that can be served here"),
@@ -162,6 +162,8 @@ def test_targets_of_flags(tmp_path: Path) -> None:
 )
 def test_targets_that_are_nothing(target: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "empty.gguf").touch()
+
+    (tmp_path / "model.safetensors").touch()
 
     with pytest.raises(ValueError) as refused:
         parse_fixed("x", target.replace("FOLDER", str(tmp_path)), Task.CHAT)

@@ -52,10 +52,7 @@ def test_every_reference_is_checked_where_it_stands() -> None:
         {"A": "{{secrets/s/a}}", "B": "plain", "C": "{{secrets/s/c}} "},
         {
             "name": "gpt",
-            "openai_config": {
-                "openai_api_key": "{{secrets/s/key}}",
-                "openai_api_key_plaintext": "{{secrets/s/literal}}",
-            },
+            "openai_config": {"openai_api_key": "{{secrets/s/key}}"},
         },
     )
 
@@ -73,3 +70,9 @@ def test_one_that_may_not_be_read_refuses_the_whole() -> None:
         PermissionDenied, match=r"^config\.served_models\[0\]\.environment_vars\.B: "
     ):
         references.require(Noting(), ADA, wish({"A": "x", "B": "{{secrets/s/refused}}"}))
+
+
+@pytest.mark.parametrize("name", ["A_plaintext", "_plaintext", "openai_api_key_plaintext"])
+def test_no_name_of_a_variable_keeps_its_reference_from_being_checked(name: str) -> None:
+    with pytest.raises(PermissionDenied, match=f"environment_vars.{name}: "):
+        references.require(Noting(), ADA, wish({name: "{{secrets/s/refused}}"}))
