@@ -335,7 +335,7 @@ class Wire:
 
 
 def check_error_form(answer: Answer, where: str = "") -> None:
-    """As WIRE has it: `error_code`, `message` and the request's id."""
+    """As Databricks has it: `error_code`, `message` and the request's id."""
     assert answer.headers["content-type"] == "application/json", where
     document = answer.json()
     assert isinstance(document["error_code"], str), where

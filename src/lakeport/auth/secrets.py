@@ -9,8 +9,9 @@ import asyncio
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lakeport.auth.callers import ADMINS, USERS, Caller, ScopePermission
 from lakeport.auth.scopes import Scope
@@ -24,7 +25,7 @@ from lakeport.errors import (
 )
 from lakeport.providers.base import KeyUnavailable
 from lakeport.stores.base import Store
-from lakeport.stores.records import SecretAclRecord, SecretRecord, SecretScopeRecord
+from lakeport.stores.records import EndpointRecord, SecretAclRecord, SecretRecord, SecretScopeRecord
 from lakeport.wire.secrets import NAME, parse_reference
 
 #: As on Databricks.
@@ -69,6 +70,9 @@ class Secrets:
             self._scopes[acl.scope.lower()].permissions[acl.principal] = acl.permission
         for secret in await self._store.secrets():
             self._keep(self._scopes[secret.scope.lower()], secret)
+        for endpoint in await self._store.endpoints():
+            # Their keys need the key file too; until the next start they count, gone or not.
+            self._key_ids.update(_sealed_with(endpoint))
 
     # --- the vault --------------------------------------------------------------------------
 
@@ -299,8 +303,21 @@ class Secrets:
             raise Internal(
                 "Nothing can be encrypted: the key file (secrets.key) of the stored secrets is "
                 "lost, or is not the one in the server's home. The server's operator must put it "
-                "back, or, where it is gone for good, delete those secrets."
+                "back, or, where it is gone for good, delete those secrets, and the endpoints with "
+                "keys in plain text, and start the server again."
             )
+
+
+def _sealed_with(endpoint: EndpointRecord) -> Iterator[str]:
+    """The ids of the keys that an endpoint's configs were sealed with."""
+    configs = [config for config in (endpoint.active, endpoint.pending) if config is not None]
+    left: list[Any] = [entity.external for config in configs for entity in config.entities]
+    while left:
+        match left.pop():
+            case Mapping() as members:
+                left += members.values()
+            case str() as text if text.startswith(_SEALED):
+                yield text.removeprefix(_SEALED).partition(":")[0]
 
 
 def _context(scope: str, key: str) -> str:

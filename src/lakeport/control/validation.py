@@ -76,24 +76,24 @@ class WishedConfig:
     routes: tuple[RouteRecord, ...]
 
 
-def endpoint_name(name: str) -> str:
-    """Raises InvalidParameter unless `name` may be an endpoint's name."""
+def fixed_name(name: str) -> None:
+    """Raises InvalidParameter unless a flag may give an endpoint this name."""
     if not NAME.fullmatch(name):
         raise InvalidParameter(
             f"name: {_shown(name)} is not a valid endpoint name; expected 1 to 63 letters, digits, "
             "'-' and '_', starting with a letter or digit."
         )
+
+
+def endpoint_name(name: str) -> str:
+    """Raises InvalidParameter unless `name` may be an endpoint's name."""
+    fixed_name(name)
     if name.startswith(RESERVED_PREFIX):
         raise InvalidParameter(
             f"name: {_shown(name)} is reserved; names that start with '{RESERVED_PREFIX}' are "
             "those of foundation model endpoints."
         )
     return name
-
-
-def fixed_name(name: str) -> None:
-    """As `endpoint_name`, but a flag may use the reserved names."""
-    endpoint_name(name.removeprefix(RESERVED_PREFIX) or "-")
 
 
 #: Fields that Databricks knows, and what they are for.

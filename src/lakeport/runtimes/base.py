@@ -50,7 +50,7 @@ class DeploymentSpec:
     #: A folder on this machine instead of the registry.
     path: str | None
     workload_type: str
-    #: Requests that one replica takes at a time (WIRE: four).
+    #: Requests that one replica takes at a time (Databricks: four).
     concurrency: int
     environment: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = Kind.MODEL

@@ -24,6 +24,7 @@ from lakeport.errors import (
 )
 from lakeport.providers.base import KeyUnavailable
 from lakeport.stores.memory import MemoryStore
+from lakeport.stores.records import ConfigRecord, EndpointRecord, EntityRecord, RouteRecord
 
 ADMIN = Caller("1", "admin", frozenset({ADMINS, USERS}))
 ADA = Caller("2", "ada", frozenset({USERS}))
@@ -433,3 +434,24 @@ async def test_once_the_lost_secrets_are_deleted_there_is_a_new_key(
 
     assert content_of(key_file)
     assert await again.reveal("{{secrets/s/k}}") == "entered anew"
+
+
+async def test_a_key_that_only_an_endpoint_needs_is_not_replaced_either(
+    store: MemoryStore, key_file: Path
+) -> None:
+    sealed = (await started(store, key_file)).seal("sk-first")
+    entity = EntityRecord(
+        "e", "", "", "1", "k", external={"openai_config": {"openai_api_key_plaintext": sealed}}
+    )
+    config = ConfigRecord(1, (entity,), (RouteRecord("e", 100),))
+    await store.insert_endpoint(EndpointRecord("1", "a", "ada", 0, 0, active=config))
+    kept = content_of(key_file)
+    replace_by(key_file, None)
+
+    again = await started(store, key_file)
+    with pytest.raises(Internal, match=r"secrets\.key\) of the stored secrets is"):
+        again.seal("sk-second")
+    replace_by(key_file, kept)
+
+    assert await again.reveal(sealed) == "sk-first"
+    assert (await again.reveal(again.seal("sk-second"))) == "sk-second"

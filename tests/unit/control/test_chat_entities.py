@@ -187,3 +187,14 @@ def test_a_fixed_entity_has_its_models_task_and_says_when_it_is_scripted(tmp_pat
     assert (entity.name, entity.chat.can) == ("databricks-x", CHAT.can)
     assert "Scripted" in (scripted.foundation or {})["description"]
     assert "llm/v1/chat" in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["databricks-claude", "a", "a" * 63])
+def test_names_that_a_flag_may_give(name: str) -> None:
+    validation.fixed_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "databricks-" + "a" * 53, "a b", "-a"])
+def test_names_that_no_flag_may_give(name: str) -> None:
+    with pytest.raises(ApiError, match="is not a valid endpoint name"):
+        validation.fixed_name(name)
