@@ -12,6 +12,8 @@ import pytest
 SRC = Path(__file__).parents[2] / "src"
 
 ADAPTER, WORKER = -1, -2
+#: What an application installs: the client, which knows nobody, and what is built upon it.
+CLIENT, TOOLKIT = -3, -4
 #: Module prefix to layer; the longest prefix that fits counts. A module may import its own layer
 #: and those below it.
 LAYERS = {
@@ -48,6 +50,10 @@ LAYERS = {
     "lakeport.runtimes": ADAPTER,
     "lakeport.stores": ADAPTER,
     "lakeport.worker": WORKER,
+    "lakeport.client": CLIENT,
+    "lakeport.features": TOOLKIT,
+    "lakeport.integrations": TOOLKIT,
+    "lakeport.testing": TOOLKIT,
 }
 #: The highest layer that an adapter may import.
 PORTS = 2
@@ -59,6 +65,8 @@ ALLOWED = {
     ("lakeport.cli.token", "lakeport.auth.tokens"),
     ("lakeport.cli.token", "lakeport.stores"),
     ("lakeport.cli.models", "lakeport.runtimes.engine.weights"),
+    # A test's own process joins as a replica: it is a worker, with the worker's own words.
+    ("lakeport.testing", "lakeport.worker"),
 }
 
 
@@ -85,8 +93,12 @@ def refused(importer: str, target: str) -> bool:
         return False
     if any(importer.startswith(a) and target.startswith(b) for a, b in ALLOWED):
         return False
-    if there[1] == WORKER or here[1] == WORKER:
+    if there[1] == WORKER or here[1] in (WORKER, CLIENT):
         return True
+    if here[1] == TOOLKIT:
+        return there[1] not in (CLIENT, TOOLKIT)
+    if there[1] in (CLIENT, TOOLKIT):
+        return not importer.startswith("lakeport.cli")
     if there[1] == ADAPTER:
         return importer != "lakeport.application"
     return there[1] > (PORTS if here[1] == ADAPTER else here[1])

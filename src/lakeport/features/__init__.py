@@ -1,0 +1,1 @@
+"""Where features of primary keys come from."""
