@@ -26,6 +26,8 @@ BIN := $(VENV)/bin
 SDK_VENV := .venv-sdk059
 READY := $(VENV)/.ready
 SDK_READY := $(SDK_VENV)/.ready
+FEAST_VENV := .venv-feast
+FEAST_READY := $(FEAST_VENV)/.ready
 PYTEST ?= -q
 UV_VERSION := $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt)
 
@@ -45,12 +47,18 @@ $(SDK_READY): requirements/sdk-0.59.txt $(READY)
 	$(BIN)/uv pip sync --quiet --python $(SDK_VENV)/bin/python --require-hashes --compile-bytecode requirements/sdk-0.59.txt
 	@touch $@
 
+$(FEAST_READY): requirements/feast.txt $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(FEAST_VENV)
+	$(BIN)/uv pip sync --quiet --python $(FEAST_VENV)/bin/python --require-hashes requirements/feast.txt
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/lakeport demo
 
-test: check $(SDK_READY)
+test: check $(SDK_READY) $(FEAST_READY)
 	$(BIN)/python -m pytest $(PYTEST)
 	LAKEPORT_TEST_PYTHON=$(CURDIR)/$(BIN)/python $(SDK_VENV)/bin/python -m pytest $(PYTEST) tests/contract
+	$(FEAST_VENV)/bin/python -m pytest $(PYTEST) --noconftest tests/feast
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -81,10 +89,11 @@ docs: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" requirements/sdk-0.59.in --output-file requirements/sdk-0.59.txt
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" requirements/feast.in --output-file requirements/feast.txt
 
 parity: $(READY)
 	@test -n "$${LAKEPORT_PARITY_HOST:-}" || { echo "Set LAKEPORT_PARITY_HOST and LAKEPORT_PARITY_TOKEN to a workspace that may be written to." >&2; exit 2; }
 	$(BIN)/python -m pytest $(PYTEST) tests/contract
 
 clean:
-	rm -rf $(VENV) $(SDK_VENV) site dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(SDK_VENV) $(FEAST_VENV) site dist .mypy_cache .ruff_cache .pytest_cache
