@@ -28,6 +28,7 @@ from lakeport.control.chat_entities import Known, parse_fixed
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
 from lakeport.control.validation import WishedEntity
+from lakeport.control.workbench import Parts, Workbench
 from lakeport.errors import ApiError
 from lakeport.home import Home
 from lakeport.models import catalogue
@@ -43,11 +44,16 @@ from lakeport.providers.transport import Outside
 from lakeport.runtimes.base import Connector, Kind, Runtime, StartFailed
 from lakeport.runtimes.dispatch import Connectors, Runtimes
 from lakeport.runtimes.engine.runtime import EngineRuntime
+from lakeport.runtimes.joined import JoinedRuntime
 from lakeport.runtimes.local.link import UnixConnector
 from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.runtime import LocalRuntime
+from lakeport.serving.calls import Calls
 from lakeport.serving.deployment import QueueLimits
+from lakeport.serving.faults import Faults
+from lakeport.serving.faulty import FaultyFront
 from lakeport.serving.invoke import Front
+from lakeport.serving.ports import InvokePort
 from lakeport.settings import Settings
 from lakeport.stores.base import Store, StoreError
 from lakeport.stores.records import ConfigUpdate
@@ -56,6 +62,7 @@ from lakeport.stores.sqlite import sqlite_url
 from lakeport.telemetry import logs
 from lakeport.telemetry.metrics import Metrics
 from lakeport.wire.chat import Task
+from lakeport.wire.workbench import Place
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +141,7 @@ class Application:
         front.on_hung = reconciler.hung
         await reconciler.open()
         stack.push_async_callback(reconciler.close)
-        endpoints = Endpoints(
+        parts = Parts(
             reconciler=reconciler,
             store=store,
             runtime=runtime,
@@ -146,11 +153,16 @@ class Application:
             known=known,
             vault=secrets,
         )
+        invoke: InvokePort = front
+        bench: Workbench | None = None
+        if settings.faults:
+            bench, invoke = self._make_workbench(front, parts)
+        endpoints = bench or Endpoints(**parts)
         aliases = AliasWatcher(endpoints, reconciler, registry, settings.alias_poll)
 
         app = build_app(
             endpoints=endpoints,
-            invoke=front,
+            invoke=invoke,
             tokens=tokens,
             secrets=secrets,
             health=lambda: self._ready,
@@ -159,9 +171,14 @@ class Application:
             workspace_id=await _workspace_id(store),
             single_endpoint=lambda: _only_name(settings.model),
             metrics=endpoints.all_metrics,
+            bench=bench,
         )
         self.server = make_server(
-            app, host=settings.host, port=settings.port, grace=settings.stop_grace
+            app,
+            host=settings.host,
+            port=settings.port,
+            grace=settings.stop_grace,
+            cuttable=settings.faults,
         )
         await self._serve(self.server)
         registry.open()
@@ -242,6 +259,8 @@ class Application:
             Kind.EXTERNAL: ExternalRuntime(secrets, outside),
             Kind.SCRIPTED: scripted,
         }
+        if settings.faults:
+            runtimes[Kind.JOINED] = JoinedRuntime(self.home.joined)
         connectors: dict[str, Connector] = {
             "unix": UnixConnector(),
             ENGINE_SCHEME: EngineConnector(idle_timeout=idle, slots=settings.engine_slots),
@@ -249,6 +268,17 @@ class Application:
             SCRIPTED_SCHEME: scripted,
         }
         return Runtimes(runtimes), Connectors(connectors)
+
+    def _make_workbench(self, front: Front, parts: Parts) -> tuple[Workbench, FaultyFront]:
+        """A control plane for tests, and what stands before the front."""
+        settings = self.settings
+        faults, calls = Faults(), Calls(now_ms, max_body=settings.max_body)
+        timeout = settings.request_timeout
+        place = Place(home=str(self.home.path), sockets=str(self.home.joined))
+        return (
+            Workbench(faults=faults, calls=calls, place=place, timeout=timeout, **parts),
+            FaultyFront(front, faults, calls, timeout=timeout),
+        )
 
     async def _make_asked_for(self, endpoints: Endpoints, reconciler: Reconciler) -> None:
         """Make the endpoints that the settings ask for. Raises CannotStart."""
@@ -429,6 +459,8 @@ def _greet(application: Application) -> None:
     """Say that it is ready, and what to type next."""
     settings, home = application.settings, application.home
     lines = [f"Lakeport is ready: {application.url}", ""]
+    if settings.faults:
+        lines += ["Faults on demand are open to its managers: for tests only.", ""]
     if settings.auth == "off":
         lines.append("Authentication is off: everybody who reaches this address is an admin.")
         shown = "any"

@@ -75,6 +75,11 @@ class Home:
         return Path(f"/tmp/lakeport-{os.geteuid()}-{name}")  # noqa: S108
 
     @property
+    def joined(self) -> Path:
+        """Sockets of replicas that join from outside; see docs/internals/worker-protocol.md."""
+        return self.run / "joined"
+
+    @property
     def admin_token(self) -> Path:
         return self.path / "admin-token"
 

@@ -300,6 +300,14 @@ class Settings(BaseModel):
         "middle of an answer.",
     )
 
+    # Tests of applications
+    faults: bool = Field(
+        False,
+        description="Opens the routes that make endpoints fail on demand, record what they are "
+        "asked, and let a test's own process answer for one: docs/faults.md. For tests of "
+        "applications; never where others rely on the server.",
+    )
+
     # Life
     stop_grace: float = Field(
         30, ge=0, description="Seconds that running requests may take to finish at SIGTERM."

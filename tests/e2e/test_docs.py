@@ -124,3 +124,21 @@ def test_the_examples_of_chat_run(tmp_path: Path) -> None:
     assert len(answered) == 3
     assert not [answer for answer in answered if "error" in answer]
     assert answered[1].rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.slow
+def test_the_examples_of_faults_run(tmp_path: Path) -> None:
+    serve, cli, *curls = examples("docs/faults.md", "bash")
+    *others, makes_helper = curls  # the page comes to it last
+    tools = f'export PATH="{TOOLS}:$PATH"; set -e\n'
+
+    with served(TOOLS, tmp_path / "home", *serve.split()[2:]) as address:
+        made, listed, *told = (
+            run(["bash", "-c", tools + block], address, tmp_path)
+            for block in (makes_helper, cli, *others)
+        )
+
+    assert '"ready":"READY"' in made
+    assert "helper\t429 retry_after=2\t3\t0" in listed
+    assert '"status":503' in told[0]
+    assert told[1] == '{"calls":[]}'

@@ -56,7 +56,8 @@ class ServerProcess:
         self._arguments = ["--home", str(home), "--port", "0"]
         for name, value in flags.items():
             for each in value if isinstance(value, list) else [value]:
-                self._arguments += ["--" + name.replace("_", "-"), str(each)]
+                flag = "--" + name.replace("_", "-")
+                self._arguments += [flag] if each is True else [flag, str(each)]
         for name, folder in (models or {}).items():
             self._arguments += ["--model", f"{name}={folder}"]
         #: May be changed between two starts.

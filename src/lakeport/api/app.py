@@ -23,6 +23,7 @@ from lakeport.api.openai import OpenAI, parse_route
 from lakeport.api.ports import SecretsPort, TokensPort
 from lakeport.auth.callers import ADMINS, USERS, Caller
 from lakeport.control.ports import EndpointsPort
+from lakeport.control.workbench import Workbench
 from lakeport.errors import (
     ApiError,
     InvalidParameter,
@@ -57,12 +58,14 @@ def build_app(
     workspace_id: str,
     single_endpoint: Callable[[], str | None],
     metrics: Callable[[], bytes],
+    bench: Workbench | None = None,
 ) -> ASGIApp:
     """The whole HTTP API as one ASGI app.
 
     `health`: whether Lakeport can serve. `mlflow`: the registry's proxy, or None. `metrics`: the
     server's, as Prometheus text. `single_endpoint`: the name of the only endpoint that a flag made,
-    if there is exactly one: `/invocations`, `/ping` and `/version` are then its own.
+    if there is exactly one: `/invocations`, `/ping` and `/version` are then its own. `bench`: what
+    a server started for tests offers; None: it has no such routes.
     """
     control_plane = build_control_plane(
         endpoints=endpoints,
@@ -72,6 +75,7 @@ def build_app(
         workspace_id=workspace_id,
         single_endpoint=single_endpoint,
         metrics=metrics,
+        bench=bench,
     )
     invocations = Invocations(invoke, max_body=settings.max_body)
     return FrontDoor(

@@ -9,10 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from lakeport.api.context import request_id_of
+from lakeport.api.cut import CutResponse
 from lakeport.api.errors import as_api_error, encode_error
 from lakeport.api.events import events
 from lakeport.api.health import health
 from lakeport.api.identity import identity
+from lakeport.api.lakeport import lakeport
 from lakeport.api.not_yet import not_yet
 from lakeport.api.openapi import allowed_methods, build_document
 from lakeport.api.permissions import permissions
@@ -22,7 +24,9 @@ from lakeport.api.serving_endpoints import serving_endpoints
 from lakeport.api.tokens import tokens as token_routes
 from lakeport.api.validation import translate
 from lakeport.control.ports import EndpointsPort
+from lakeport.control.workbench import Workbench
 from lakeport.errors import ApiError, EndpointNotFound, MalformedRequest, MethodNotAllowed
+from lakeport.serving.faulty import Cut
 from lakeport.stores.base import StoreError
 
 
@@ -35,6 +39,7 @@ def build_control_plane(
     workspace_id: str,
     single_endpoint: Callable[[], str | None],
     metrics: Callable[[], bytes],
+    bench: Workbench | None = None,
 ) -> FastAPI:
     """The app. It expects `context.Context` in the scope, and errors other than ours go through."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -50,6 +55,9 @@ def build_control_plane(
         health(endpoints, serving=serving, metrics=metrics, single_endpoint=single_endpoint),
     ):
         app.include_router(router)
+    if bench is not None:
+        app.include_router(lakeport(bench))
+        app.add_exception_handler(Cut, _break)
 
     @cache
     def document() -> dict[str, Any]:
@@ -71,6 +79,10 @@ def build_control_plane(
     for foreign in (ApiError, StoreError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(foreign, _answer)
     return app
+
+
+async def _break(request: Request, exception: Exception) -> Response:
+    return CutResponse()
 
 
 async def _answer(request: Request, exception: Exception) -> Response:

@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from lakeport.api.cut import CUT
 from lakeport.api.joined import JoinedTransport
 from lakeport.errors import error_body
 
@@ -101,6 +102,8 @@ class DoorConfig(uvicorn.Config):
     """uvicorn's config with our limits, to reach each connection."""
 
     limits: Limits = Limits()
+    #: Whether the application may break connections: `api/cut.py`.
+    cuttable: bool = False
 
 
 class _Refused(Exception):
@@ -139,6 +142,8 @@ class Door(HttpToolsProtocol):
         self._unread_bytes = 0
         self._unsent = 0
         self._unsent_for = 0.0
+        if config.cuttable:
+            self.app_state = {**app_state, CUT: self.cut}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedTransport(transport, self.loop))
@@ -313,6 +318,11 @@ class Door(HttpToolsProtocol):
         return bool(cycle) and not cycle.response_complete and not cycle.disconnected
 
     # Refusals
+
+    def cut(self) -> None:
+        """Break the connection: what was written of an answer still goes out, its end never."""
+        self.cycle.disconnected = True
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(_malformed(msg))

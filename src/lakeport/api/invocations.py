@@ -10,6 +10,7 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from lakeport.api.bodies import ClientGone, read_body
+from lakeport.api.cut import cut
 from lakeport.api.errors import send_error
 from lakeport.auth.callers import Caller
 from lakeport.errors import (
@@ -20,7 +21,7 @@ from lakeport.errors import (
     MethodNotAllowed,
     Unavailable,
 )
-from lakeport.serving.ports import Invocation, InvokePort, Reply, StreamReply
+from lakeport.serving.ports import CutReply, Invocation, InvokePort, Reply, StreamReply
 from lakeport.wire.chat import failed_event
 
 logger = logging.getLogger("lakeport.api")
@@ -97,10 +98,10 @@ class Invocations:
         except ClientGone:
             return
         else:
-            await self.ask(receive, send, caller, invocation)
+            await self.ask(scope, receive, send, caller, invocation)
 
     async def ask(
-        self, receive: Receive, send: Send, caller: Caller, invocation: Invocation
+        self, scope: Scope, receive: Receive, send: Send, caller: Caller, invocation: Invocation
     ) -> None:
         """One invocation whose body is read, to its answer."""
         try:
@@ -112,12 +113,14 @@ class Invocations:
         else:
             if isinstance(reply, Reply):
                 await _send_reply(send, reply)
-            else:
+            elif isinstance(reply, StreamReply):
                 await _send_stream(receive, send, reply, invocation.request_id)
+            else:
+                await _send_cut(scope, receive, send, reply, invocation.request_id)
 
     async def _watched(
         self, receive: Receive, caller: Caller, invocation: Invocation
-    ) -> Reply | StreamReply:
+    ) -> Reply | StreamReply | CutReply:
         """The endpoint's answer; cancelled with ClientGone once the client hangs up.
 
         A timer, not a task: most answers come before it would fire.
@@ -229,6 +232,25 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
     finally:
         watch.stop()
         await _close(reply.events)
+
+
+async def _send_cut(
+    scope: Scope, receive: Receive, send: Send, reply: CutReply, request_id: str
+) -> None:
+    """As much of an answer as is to come before the connection breaks."""
+
+    async def send_all_but_the_end(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            whole = message["body"] if isinstance(reply.reply, Reply) else b""
+            part = whole[: min(reply.after, max(0, len(whole) - 1))]
+            message = {"type": "http.response.body", "body": part, "more_body": True}
+        await send(message)
+
+    if isinstance(reply.reply, Reply):
+        await _send_reply(send_all_but_the_end, reply.reply)
+    elif reply.reply is not None:
+        await _send_stream(receive, send_all_but_the_end, reply.reply, request_id)
+    cut(scope)
 
 
 #: What Python's `splitlines`, and so MLflow's and httpx's readers of events, take for the end of a

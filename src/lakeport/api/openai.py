@@ -110,7 +110,7 @@ class OpenAI:
                 operation=route.operation,
                 document=document,
             )
-            await self._invocations.ask(receive, send, caller, invocation)
+            await self._invocations.ask(scope, receive, send, caller, invocation)
 
     async def _models(self, caller: Caller, name: str | None) -> dict[str, Any]:
         """The endpoints that `caller` may query, as OpenAI shows models: all, or the one called

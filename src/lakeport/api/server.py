@@ -73,10 +73,12 @@ def make_server(
     sockets: Sequence[socket.socket] | None = None,
     limits: Limits | None = None,
     grace: float = 30,
+    cuttable: bool = False,
 ) -> Server:
     """A server for `app` on `sockets`, or on `host` and `port` (0: a free one), bound already.
 
     `grace` is the time in seconds that running requests have to finish once `should_exit` is set.
+    `cuttable`: the application may break connections (`api/cut.py`).
     Raises CannotListen when the address cannot be had.
     """
     config = DoorConfig(
@@ -93,6 +95,7 @@ def make_server(
         timeout_graceful_shutdown=math.ceil(grace),
     )
     config.limits = limits or Limits()
+    config.cuttable = cuttable
     return Server(config, sockets if sockets is not None else bind(host, port))
 
 

@@ -43,6 +43,8 @@ def setting_default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value == []:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int) and value >= 1024**2 and value % 1024**2 == 0:
         return f"{value} ({value // 1024**2} MiB)"
     return str(value)
@@ -56,6 +58,13 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     notes = [f"env: {env_name(name)}"]
     if default := setting_default(field):
         notes.append(f"default: {default}")
+    if field.annotation is bool:
+        return click.Option(
+            [flag_name(name)],
+            is_flag=True,
+            default=None,  # not False: another source may say true
+            help=f"{field.description}  [{'; '.join(notes)}]",
+        )
     return click.Option(
         [flag_name(name)],
         metavar=_NAMED.get(name) or _metavar(field),

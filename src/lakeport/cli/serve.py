@@ -13,7 +13,7 @@ from lakeport.home import HomeError
 from lakeport.settings import ENV_PREFIX, Settings, env_name
 
 
-def run_server(config: Path | None, **flags: str | tuple[str, ...] | None) -> None:
+def run_server(config: Path | None, **flags: str | bool | tuple[str, ...] | None) -> None:
     for warning in misspelt(os.environ):
         click.echo(f"lakeport: {warning}", err=True)
     # An option that may be repeated and was not given is an empty tuple.

@@ -230,8 +230,11 @@ def described(target: FixedTarget, catalogue: Catalogue) -> Mapping[str, str]:
     if target.kind is Kind.SCRIPTED:
         return {
             "name": "scripted",
-            "display_name": f"Scripted answers ({Path(target.path or '').name})",
-            "description": "Scripted: answers come from a file; there is no model behind this.",
+            "display_name": f"Scripted answers ({Path(target.path).name})"
+            if target.path
+            else "Scripted answers",
+            "description": f"Scripted: answers come from a {'file' if target.path else 'script'}; "
+            "there is no model behind this.",
         }
     known = catalogue.get(target.model)
     if known is not None:

@@ -170,7 +170,9 @@ class Reading:
         return look
 
     def _task(self, spec: DeploymentSpec) -> str | None:
-        interface = self._runtime.signature(spec) if spec.kind is Kind.MODEL else None
+        if spec.kind not in (Kind.MODEL, Kind.JOINED):
+            return None
+        interface = self._runtime.signature(spec)
         return interface.task if interface else None
 
     def _shown(self, record: EndpointRecord, caller: Caller) -> wire.EndpointDetailed:

@@ -13,10 +13,10 @@ from lakeport.control import rollout, updates
 from lakeport.control.replicas import ReplicaSet
 from lakeport.control.rollout import Observed
 from lakeport.control.validation import PER_REPLICA, replicas
-from lakeport.runtimes.base import DeploymentSpec, Runtime
+from lakeport.runtimes.base import DeploymentSpec, Kind, Runtime
 from lakeport.serving.routes import EndpointRoute, RouteTable
 from lakeport.stores.base import Store, StoreError
-from lakeport.stores.records import EndpointRecord, EntityRecord, EventRecord
+from lakeport.stores.records import ConfigUpdate, EndpointRecord, EntityRecord, EventRecord
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class FrontPort(Protocol):
 
     def publish(self, routes: RouteTable) -> None: ...
     def set_replicas(self, deployment: str, addresses: Mapping[str, str]) -> None: ...
+    def unhurried(self, deployment: str) -> None: ...
     async def drain(self, deployment: str, timeout: float) -> None: ...
 
 
@@ -43,7 +44,15 @@ class _Kept:
         self.sets: dict[str, ReplicaSet] = {}
         self.changed = asyncio.Event()
         self.deleted = False
+        #: Done at the next move, for who waits for it.
+        self.moved: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def tell(self) -> None:
+        """The record has moved, or is gone."""
+        if self.moved is not None and not self.moved.done():
+            self.moved.set_result(None)
+        self.moved = None
 
 
 class Reconciler:
@@ -110,6 +119,17 @@ class Reconciler:
         kept = self._kept.get(record.name)
         return kept.sets.get(rollout.deployment_id(record.id, entity)) if kept else None
 
+    async def settled(self, name: str) -> EndpointRecord | None:
+        """The endpoint once no update of it is under way; None when it is gone by then."""
+        kept = self._kept.get(name)
+        while kept is not None and not kept.deleted:
+            if kept.record.update is not ConfigUpdate.IN_PROGRESS:
+                return kept.record
+            if kept.moved is None:
+                kept.moved = asyncio.get_running_loop().create_future()
+            await asyncio.shield(kept.moved)
+        return None
+
     # --- moves ------------------------------------------------------------------------------
 
     async def create(self, record: EndpointRecord, *events: EventRecord) -> EndpointRecord:
@@ -153,8 +173,13 @@ class Reconciler:
         async with kept.lock:
             if kept.deleted:
                 return False
-            await self._store.delete_endpoint(kept.record.id, *events)
+            if kept.record.temporary:
+                for event in events:
+                    self._note(event)
+            else:
+                await self._store.delete_endpoint(kept.record.id, *events)
             kept.deleted = True
+            kept.tell()
             del self._kept[name]
             self._routes.pop(name, None)
             self._publish()
@@ -166,7 +191,7 @@ class Reconciler:
         return True
 
     async def _save(self, kept: _Kept, record: EndpointRecord, *events: EventRecord) -> None:
-        if record.fixed:
+        if record.fixed or record.temporary:
             kept.record = record
             for event in events:
                 self._note(event)
@@ -175,6 +200,7 @@ class Reconciler:
         self._routes[record.name] = rollout.route(kept.record)
         self._publish()
         kept.changed.set()
+        kept.tell()
 
     def _publish(self) -> None:
         self._front.publish(dict(self._routes))
@@ -251,6 +277,8 @@ class Reconciler:
             task=entity.chat.task if entity.chat else None,
         )
         self._by_deployment[id] = kept
+        if entity.kind is Kind.JOINED:  # it may wait in a breakpoint
+            self._front.unhurried(id)
         self._front.set_replicas(id, {})
         count = replicas(entity.workload_size, entity.min_concurrency)
         kept.sets[id] = ReplicaSet(spec, count, self._runtime, self)

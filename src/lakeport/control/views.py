@@ -124,7 +124,7 @@ def _task(record: EndpointRecord, look: Look) -> str | None:
 
 def _is_hosted(entity: EntityRecord) -> bool:
     """Whether it is shown with the fields of hosted models, and in the older `served_models`."""
-    return entity.kind in (Kind.MODEL, Kind.ENGINE) and entity.foundation is None
+    return entity.kind not in (Kind.EXTERNAL, Kind.SCRIPTED) and entity.foundation is None
 
 
 def _model(entity: EntityRecord) -> dict[str, Any]:

@@ -94,6 +94,11 @@ def parse(text: str) -> Script:
         document = load_yaml(text)
     except ValueError as error:
         raise BadScript(f"the script {error}") from error
+    return in_document(document)
+
+
+def in_document(document: object) -> Script:
+    """A script from what its YAML means. Raises BadScript."""
     if not isinstance(document, dict):
         raise BadScript("expected a mapping with `rules` and `default`")
     _refuse_unknown(document, _TOP_FIELDS, "")

@@ -57,7 +57,14 @@ class ScriptedRuntime:
         self._scripts.clear()
 
     async def prepare(self, spec: DeploymentSpec) -> None:
-        self._scripts[spec.id] = await asyncio.to_thread(read_script, spec.path or "")
+        given = (spec.external or {}).get("script")
+        if given is None:
+            self._scripts[spec.id] = await asyncio.to_thread(read_script, spec.path or "")
+            return
+        try:
+            self._scripts[spec.id] = script.in_document(given)
+        except BadScript as problem:
+            raise StartFailed(f"The script cannot be used: {problem}.") from problem
 
     async def start(self, spec: DeploymentSpec, replica_id: str) -> AddressOnly:
         if spec.id not in self._scripts:

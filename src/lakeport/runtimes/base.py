@@ -33,6 +33,8 @@ class Kind(StrEnum):
     EXTERNAL = "external"
     #: Answers from a file, for tests and demos.
     SCRIPTED = "scripted"
+    #: A process that was there before: a test's own, on a socket in the home.
+    JOINED = "joined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class DeploymentSpec:
     concurrency: int
     environment: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = Kind.MODEL
-    #: EXTERNAL: `external_model` as EntityRecord.external has it.
+    #: EXTERNAL, JOINED, SCRIPTED: as EntityRecord.external has it.
     external: Mapping[str, Any] | None = None
     #: ENGINE: "llm/v1/chat" or "llm/v1/embeddings"; SCRIPTED likewise.
     task: str | None = None

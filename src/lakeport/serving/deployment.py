@@ -84,6 +84,8 @@ class Deployment:
         """`on_hung` gets deployment and replica when a replica let a request's deadline pass."""
         self.id = id
         self.leases = 0
+        #: Seconds from a call's arrival to its deadline.
+        self.timeout = limits.timeout
         self._connector = connector
         self._limits = limits
         self._on_hung = on_hung

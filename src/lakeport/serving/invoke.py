@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from lakeport.auth.callers import Caller, Level
 from lakeport.errors import (
@@ -56,6 +57,11 @@ _REFUSALS: dict[str, type[ApiError]] = {
 }
 
 
+#: Seconds of `unhurried` deployments: until the deadline, and for a replica.
+_DAY = 86_400.0
+_SHORT_WAIT = 1.0
+
+
 class Front:
     """Answers invocations from what control publishes: routes and replicas, plain values."""
 
@@ -97,8 +103,16 @@ class Front:
         known = self._deployments.get(deployment) or self._made(deployment)
         known.set_replicas(addresses)
 
-    def _made(self, deployment: str) -> Deployment:
-        made = Deployment(deployment, self._connector, self._limits, self._hung, self._clock)
+    def unhurried(self, deployment: str) -> None:
+        """Say of a new deployment that its answers may take as long as people think, and that a
+        replica which is gone is not worth a wait."""
+        ready_wait = min(self._limits.ready_wait, _SHORT_WAIT)
+        self._made(deployment, replace(self._limits, timeout=_DAY, ready_wait=ready_wait))
+
+    def _made(self, deployment: str, limits: QueueLimits | None = None) -> Deployment:
+        made = Deployment(
+            deployment, self._connector, limits or self._limits, self._hung, self._clock
+        )
         self._deployments[deployment] = made
         return made
 
@@ -146,7 +160,7 @@ class Front:
         compute = 0.0
         exchange: Exchange | None = None
         try:
-            deadline = began + self._limits.timeout
+            deadline = began + deployment.timeout
             if share.chat is not None:
                 exchange = self._exchange(share.chat, invocation)
             result, slot = await deployment.call(
@@ -172,9 +186,7 @@ class Front:
             def ended(status: int) -> None:
                 self._observe(metrics, exchange, status, began, 0.0)
 
-            events = Events(
-                result, deployment, slot, exchange, ended, patience=self._limits.timeout
-            )
+            events = Events(result, deployment, slot, exchange, ended, patience=deployment.timeout)
             return StreamReply(events, share.entity)
         except ApiError as error:
             status = error.status
@@ -204,6 +216,12 @@ class Front:
         if exchange is not None:
             metrics.prompt_tokens += exchange.prompt_tokens
             metrics.completion_tokens += exchange.completion_tokens
+
+    def seen(self, caller: Caller, endpoint: str) -> EndpointRoute | None:
+        """The endpoint's route, where `caller` may query it."""
+        route = self._routes.get(endpoint)
+        allowed = route is not None and route.access.allows(caller, Level.CAN_QUERY)
+        return route if allowed else None
 
     def queryable(self, caller: Caller) -> list[str]:
         """The names of the endpoints that `caller` may query, in order."""

@@ -48,8 +48,20 @@ class StreamReply:
     served_entity: str
 
 
+@dataclass(slots=True)
+class CutReply:
+    """An answer whose connection breaks before its end; only faults on demand make one."""
+
+    #: None: it breaks before the first byte. A stream has only the events that come before.
+    reply: Reply | StreamReply | None
+    #: Bytes of a whole answer's body that come before.
+    after: int = 0
+
+
 class InvokePort(Protocol):
-    async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
+    async def invoke(
+        self, caller: Caller, invocation: Invocation
+    ) -> Reply | StreamReply | CutReply:
         """Raises ApiError. Cancelling it cancels what was started for the caller."""
 
     def queryable(self, caller: Caller) -> list[str]:

@@ -46,7 +46,8 @@ class EntityRecord:
     #: How it is spoken to on the OpenAI wire; None for a model in a worker.
     chat: ChatTarget | None = None
     #: EXTERNAL: `external_model` as the wire has it; keys are references ("{{secrets/s/k}}") or
-    #: sealed by the vault, never in clear.
+    #: sealed by the vault, never in clear. JOINED: `address` and `task`. SCRIPTED without a file:
+    #: `script`.
     external: Mapping[str, Any] | None = None
     #: Provisioned throughput as asked for, to be shown again: min_provisioned_throughput,
     #: max_provisioned_throughput, provisioned_model_units.
@@ -101,6 +102,8 @@ class EndpointRecord:
     #: Made by `--chat` or `--embeddings`: lives as long as the flag, is not stored, and the API
     #: cannot change it.
     fixed: bool = False
+    #: Made for a test: not stored, and gone with the server at the latest.
+    temporary: bool = False
     #: Counts writes; a save against an older revision is refused.
     revision: int = 0
 

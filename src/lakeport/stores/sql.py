@@ -258,8 +258,8 @@ def _endpoint_record(
 
 def _endpoint_row(record: EndpointRecord) -> dict[str, Any]:
     row = as_row(record)
-    if row.pop("fixed"):
-        raise ValueError("a fixed endpoint is not stored")
+    if row.pop("fixed") or row.pop("temporary"):
+        raise ValueError("fixed and temporary endpoints are not stored")
     active, pending = row.pop("active"), row.pop("pending")
     row["config_update"] = row.pop("update").value
     return {

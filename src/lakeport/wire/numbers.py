@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 
-def _no_boolean(value: object) -> object:
+def no_boolean(value: object) -> object:
+    """For validators of numbers. Raises ValueError for true and false."""
     if isinstance(value, bool):  # pydantic takes true for 1
         raise ValueError("expected a number, not a boolean")
     return value
 
 
 #: A whole number: 3, 3.0 or "3", as Databricks' own parser takes it; never true or false.
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Whole = Annotated[int, BeforeValidator(no_boolean)]

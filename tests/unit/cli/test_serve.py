@@ -48,6 +48,27 @@ def test_flags_reach_the_server_and_its_exit_status_the_shell(
     assert settings.log_level == "debug"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environ", "faults"),
+    [
+        (["--faults"], {}, True),
+        ([], {"LAKEPORT_FAULTS": "true"}, True),
+        (["--faults"], {"LAKEPORT_FAULTS": "false"}, True),
+        ([], {}, False),
+    ],
+)
+def test_a_setting_that_is_on_or_off_is_a_flag_without_a_value(
+    served: list[Settings],
+    tmp_path: Path,
+    arguments: list[str],
+    environ: dict[str, str],
+    faults: bool,
+) -> None:
+    run("--home", str(tmp_path), *arguments, **environ)
+
+    assert served[0].faults is faults
+
+
 def test_a_file_may_be_named(served: list[Settings], tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text(f'home = "{tmp_path / "home"}"\nmodel = ["a=./x"]')
