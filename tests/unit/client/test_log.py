@@ -1,0 +1,192 @@
+"""The log of predictions: it never slows or fails one, and says what it dropped."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from lakeport.client.answers import Prediction
+from lakeport.client.errors import NotFound
+from lakeport.client.log import PredictionLog, redacted
+from lakeport.client.recording import PredictionEvent
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        self.closed = False
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self.records += records
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Broken(Kept):
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        raise OSError("no space left")
+
+
+class Stuck(Kept):
+    """A sink that waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self.go.wait(10)
+        super().write(records)
+
+
+def event(number: int = 1) -> PredictionEvent:
+    request = {"dataframe_split": {"columns": ["name", "age"], "data": [["Ann", number]]}}
+    return PredictionEvent(
+        endpoint="iris",
+        document=request,
+        answer=Prediction(
+            endpoint="iris",
+            body={"predictions": [number]},
+            predictions=[number],
+        ),
+        served_entity="iris-1",
+        request_id="r1",
+        seconds=0.5,
+        time=1_767_323_045.5,
+    )
+
+
+def test_a_prediction_becomes_a_record() -> None:
+    kept = Kept()
+    with PredictionLog(kept) as log:
+        log.record(event(7))
+
+    (record,) = kept.records
+    assert record["time"].startswith("2026-01-02T03:04:05.5")
+    assert (record["endpoint"], record["served_entity"]) == ("iris", "iris-1")
+    assert (record["status"], record["error"], record["seconds"]) == ("ok", None, 0.5)
+    assert record["request"]["dataframe_split"]["data"] == [["Ann", 7]]
+    assert record["response"] == {"predictions": [7]}
+    assert kept.closed
+
+
+def test_a_failure_is_a_record_too() -> None:
+    kept = Kept()
+    gone = NotFound("no such endpoint", endpoint="iris", status=404, request_id="r2")
+    failed = PredictionEvent(
+        endpoint="iris", document={}, error=gone, request_id="r2", seconds=0.1, time=0.0
+    )
+    with PredictionLog(kept) as log:
+        log.record(failed)
+
+    (record,) = kept.records
+    assert (record["status"], record["error"]) == ("NotFound", "no such endpoint")
+    assert record["request_id"] == "r2"
+    assert record["response"] is None
+
+
+def test_a_sample_is_a_share() -> None:
+    kept = Kept()
+    with PredictionLog(kept, sample=0.25, seed=1) as log:
+        for number in range(2000):
+            log.record(event(number))
+
+    assert 400 < len(kept.records) < 600
+
+
+def test_bodies_may_be_left_out() -> None:
+    kept = Kept()
+    with PredictionLog(kept, bodies=False) as log:
+        log.record(event())
+
+    assert kept.records[0]["request"] is kept.records[0]["response"] is None
+
+
+def test_columns_and_fields_are_redacted() -> None:
+    kept = Kept()
+    with PredictionLog(kept, redact=["Name", "predictions"]) as log:
+        log.record(event(7))
+
+    assert kept.records[0]["request"]["dataframe_split"]["data"] == [["[redacted]", 7]]
+    assert kept.records[0]["response"] == {"predictions": "[redacted]"}
+
+
+@pytest.mark.parametrize(
+    ("value", "without"),
+    [
+        ({"a": {"KEY": 1}}, {"a": {"KEY": "[redacted]"}}),
+        ([{"key": 1}, 2, [{"key": [3]}]], [{"key": "[redacted]"}, 2, [{"key": "[redacted]"}]]),
+        ({"columns": ["key"], "data": [[1], "odd"]}, {"columns": ["key"], "data": [["[redacted]"], "odd"]}),
+        ({"columns": "key", "data": 1}, {"columns": "key", "data": 1}),
+    ],
+)  # fmt: skip
+def test_what_is_redacted(value: object, without: object) -> None:
+    assert redacted(value, frozenset({"key"})) == without
+
+
+def test_what_is_redacted_stays_in_the_callers_own_values() -> None:
+    mine = event(7)
+    with PredictionLog(Kept(), redact=["name"]) as log:
+        log.record(mine)
+
+    assert mine.document["dataframe_split"]["data"] == [["Ann", 7]]
+
+
+def test_a_broken_sink_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    kept = Kept()
+    with caplog.at_level(logging.WARNING), PredictionLog(Broken(), kept) as log:
+        log.record(event())
+
+    assert len(kept.records) == 1
+    assert "Broken did not take 1 predictions: no space left" in caplog.text
+
+
+def test_what_no_sink_took_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    log = PredictionLog(Broken())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            log.record(event())
+        log.close()
+
+    assert (log.dropped, log.written) == (3, 0)
+    assert "3 predictions were not logged so far" in caplog.text
+
+
+def test_a_stuck_sink_holds_up_nobody() -> None:
+    stuck = Stuck()
+    log = PredictionLog(stuck, queue=10)
+
+    began = time.monotonic()
+    for number in range(1000):
+        log.record(event(number))
+    assert time.monotonic() - began < 5  # the sink would have waited ten seconds
+    assert log.dropped >= 1000 - 10 - 500
+    stuck.go.set()
+    log.close()
+
+    assert log.written + log.dropped == 1000
+    assert len(stuck.records) == log.written
+
+
+def test_after_the_end_nothing_is_taken() -> None:
+    kept = Kept()
+    log = PredictionLog(kept)
+    log.close()
+    log.record(event())
+
+    assert (kept.records, log.dropped) == ([], 1)
+
+
+@pytest.mark.parametrize("sample", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(sample: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        PredictionLog(Kept(), sample=sample)
+
+
+def test_a_log_wants_a_sink() -> None:
+    with pytest.raises(ValueError, match="needs a sink"):
+        PredictionLog()
