@@ -13,8 +13,16 @@ STDLIB = sys.stdlib_module_names
 #: Loading a model is running its author's code, which only a worker may do; and these are heavy.
 BANNED = {"cloudpickle", "joblib", "mlflow", "pandas", "pickle", "ray", "sklearn", "torch"}
 #: What runs in processes of its own: models, the registry, and the demo, which is a client that
-#: happens to be shipped.
-EXCEPT = ("lakeport/worker/", "lakeport/models/mlflow/process.py", "lakeport/cli/demo.py")
+#: happens to be shipped. And what runs in applications and in their tests.
+EXCEPT = (
+    "lakeport/worker/",
+    "lakeport/models/mlflow/process.py",
+    "lakeport/cli/demo.py",
+    "lakeport/client/sinks.py",
+    "lakeport/features/",
+    "lakeport/integrations/",
+    "lakeport/testing/",
+)
 
 
 def loaded(code: str) -> set[str]:
