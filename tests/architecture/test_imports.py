@@ -12,12 +12,15 @@ SRC = Path(__file__).parents[2] / "src"
 STDLIB = sys.stdlib_module_names
 #: Loading a model is running its author's code, which only a worker may do; and these are heavy.
 BANNED = {"cloudpickle", "joblib", "mlflow", "pandas", "pickle", "ray", "sklearn", "torch"}
+#: httpx2's engine, and what that needs.
+HTTP = {"anyio", "h11", "httpcore2", "httpx2", "idna", "sniffio", "truststore", "typing_extensions"}
 #: What runs in processes of its own: models, the registry, and the demo, which is a client that
 #: happens to be shipped. And what runs in applications and in their tests.
 EXCEPT = (
     "lakeport/worker/",
     "lakeport/models/mlflow/process.py",
     "lakeport/cli/demo.py",
+    "lakeport/client/batch/parquet_file.py",  # pyarrow brings cloudpickle
     "lakeport/client/sinks.py",
     "lakeport/features/",
     "lakeport/integrations/",
@@ -48,6 +51,17 @@ def test_importing_lakeport_loads_nothing_from_elsewhere() -> None:
     others = loaded("import lakeport") - STDLIB - {"lakeport"}
 
     assert not others
+
+
+def test_the_client_loads_its_http_library_and_no_other() -> None:
+    allowed = {"lakeport", "orjson", *HTTP}
+
+    strangers = loaded(
+        "from lakeport import AsyncClient, Client\n"
+        "for kind in (Client, AsyncClient): kind('https://lakeport.invalid', 'token')"
+    )
+
+    assert not strangers - STDLIB - allowed
 
 
 def test_the_worker_imports_only_its_declared_floor() -> None:
