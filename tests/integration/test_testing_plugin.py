@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import mlflow.deployments
 import openai
+import pandas as pd
 import psutil
 import pytest
 import requests
@@ -19,8 +20,9 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied, Unauthenticated
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.serving import EndpointStateConfigUpdate, EndpointStateReady
+from mlflow.models import infer_signature
 
-from lakeport import Client, LakeportError, NotReady
+from lakeport import Client, InvalidInput, LakeportError, NotReady
 from lakeport.testing import Workspace
 from tests.integration.server import wait_for
 
@@ -547,3 +549,18 @@ def test_app(lakeport_workspace):
 
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     assert gone or alive
+
+
+def test_a_functions_signature_is_shown_and_checked(lakeport_workspace: Workspace) -> None:
+    frame = pd.DataFrame({"amount": [1.5], "country": ["de"]})
+    lakeport_workspace.serve(
+        lambda rows: (rows["amount"] * 2).tolist(),
+        name="doubles",
+        signature=infer_signature(frame, [3.0]),
+    )
+
+    signature = lakeport_workspace.client.signature("doubles")
+    assert signature.names == ("amount", "country")
+    assert lakeport_workspace.client.predict("doubles", rows=[[2.0, "fr"]]).predictions == [4.0]
+    with pytest.raises(InvalidInput, match="did you mean"):
+        lakeport_workspace.client.predict("doubles", records=[{"amuont": 1.0, "country": "de"}])

@@ -168,8 +168,7 @@ class Workbench(Endpoints):
             name=name, entity_name=name, entity_version="1", resolved_version="1", model_key="path"
         )
         if asked.joined is not None:
-            external = {"address": asked.joined.address, "task": asked.joined.task}
-            return replace(plain, kind=Kind.JOINED, external=external)
+            return replace(plain, kind=Kind.JOINED, external=asked.joined.model_dump())
         folder = Path(asked.model.path if asked.model else "")
         if not folder.is_absolute() or not (folder / "MLmodel").is_file():
             raise InvalidParameter(

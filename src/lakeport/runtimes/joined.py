@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,11 @@ class JoinedRuntime:
         """Nothing was kept."""
 
     def signature(self, spec: DeploymentSpec) -> ModelInterface | None:
-        task: Any = (spec.external or {}).get("task")
-        return ModelInterface(None, None, None, task=task)
+        said: Mapping[str, Any] = spec.external or {}
+        shown = said.get("signature") or {}
+        return ModelInterface(
+            shown.get("inputs"), shown.get("outputs"), shown.get("params"), task=said.get("task")
+        )
 
 
 def socket_path(address: str, folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """The workspace that a test is given."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -107,7 +108,8 @@ class Workspace:
             self._serve_folder(folder, name)
         elif callable(what):
             address = self._session.join(what, name=name, signature=signature)
-            self._replace({"name": name, "joined": {"address": address, "task": task}})
+            joined = {"address": address, "task": task, "signature": _shown(signature)}
+            self._replace({"name": name, "joined": joined})
         else:
             raise TypeError(
                 f"{what!r} cannot be served: expected a function, a fitted model that MLflow has a "
@@ -314,3 +316,10 @@ def _rule(text: str, reply: Any) -> dict[str, Any]:
     else:
         said = {"reply": reply} if isinstance(reply, str) else {"replies": list(reply)}
     return {"match": re.escape(text), **said}
+
+
+def _shown(signature: Any) -> dict[str, Any] | None:
+    """An MLflow ModelSignature as the server shows it; MLflow writes each part as JSON text."""
+    if signature is None:
+        return None
+    return {part: json.loads(text) for part, text in signature.to_dict().items() if text}

@@ -84,6 +84,14 @@ class Faults(BaseModel):
     faults: list[Fault]
 
 
+class SignatureInput(_In):
+    """A model's signature, as an MLmodel file has it, its parts as lists."""
+
+    inputs: list[dict[str, Any]] | None = None
+    outputs: list[dict[str, Any]] | None = None
+    params: list[dict[str, Any]] | None = None
+
+
 class JoinedInput(_In):
     """A process that listens already."""
 
@@ -91,6 +99,8 @@ class JoinedInput(_In):
     address: str = Field(min_length=1, max_length=1000)
     #: What the endpoint says that it answers: "llm/v1/chat", say.
     task: str | None = Field(None, pattern=r"^[a-z]{1,20}/v\d{1,3}/[a-z]{1,20}$")
+    #: What is shown as the model's, e.g. on the endpoint's OpenAPI page.
+    signature: SignatureInput | None = None
 
 
 class ModelInput(_In):
