@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from lakeport.cli.main import COMMANDS, SERVER
 from tests.e2e.serving import ask, clean, served
 from tests.models.build import build
 
@@ -73,6 +74,8 @@ def test_a_light_install_imports_and_says_what_it_can_do(wheel: Path, tmp_path: 
 
     version = run(tools / "python", "-c", "import lakeport; print(lakeport.__version__)")
     said = run(tools / "lakeport", "--help")
+    for command in COMMANDS.keys() - SERVER:
+        run(tools / "lakeport", command, "--help")
 
     assert version.strip() in wheel.name
     assert "serve" in said

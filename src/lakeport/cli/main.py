@@ -2,11 +2,15 @@
 
 import importlib
 import sys
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
 from lakeport import __version__
+from lakeport.cli.connection import early
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -22,17 +26,40 @@ COMMANDS = {
         "lakeport.cli.models", "models", "List and fetch the models that are known by name."
     ),
     "demo": Entry("lakeport.cli.main", "demo", "Train, register, serve and query a model."),
+    "serving-endpoints": Entry(
+        "lakeport.cli.endpoints",
+        "serving_endpoints",
+        "Create, look at, change and ask endpoints.",
+    ),
+    "query": Entry("lakeport.cli.query", "query", "Ask an endpoint."),
+    "chat": Entry("lakeport.cli.chat", "chat", "Talk with a chat endpoint."),
+    "batch": Entry("lakeport.cli.batch", "batch", "Ask an endpoint about every row of a file."),
+    "signature": Entry(
+        "lakeport.cli.signature", "signature", "Show what an endpoint's model takes and gives."
+    ),
+    "logs": Entry("lakeport.cli.logs", "logs", "Print what an endpoint's models printed."),
+    "faults": Entry("lakeport.cli.faults", "faults", "Let endpoints fail, in a test workspace."),
+    "api": Entry("lakeport.cli.api", "api", "Call the REST API."),
+    "completion": Entry(
+        "lakeport.cli.completion",
+        "completion",
+        "Print the script that completes commands in a shell.",
+    ),
 }
+#: Other names of commands.
+ALIASES = {"endpoints": "serving-endpoints"}
+#: Commands of a server: what they lack, its extra brings. The others run on what every install has.
+SERVER = frozenset({"serve", "token", "models", "demo"})
 
 
 class LazyGroup(click.Group):
-    """A group whose own help needs none of its commands."""
+    """A group whose own help, and completion, need none of its commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
+        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if entry is None:
             return None
         try:
@@ -40,10 +67,7 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith("lakeport"):
                 raise
-            raise click.ClickException(
-                f"`lakeport {cmd_name}` needs {error.name}, which the extra `server` brings: "
-                "pip install 'lakeport[server]', or '.[server]' in the source folder."
-            ) from error
+            raise click.ClickException(_missing(cmd_name, str(error.name))) from error
         command = getattr(module, entry.name)
         assert isinstance(command, click.Command)
         return command
@@ -52,11 +76,35 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+
+        from click.shell_completion import CompletionItem
+
+        known = {name: entry.summary for name, entry in COMMANDS.items()}
+        known |= {name: known[meant] for name, meant in ALIASES.items()}
+        return [
+            CompletionItem(name, help=summary)
+            for name, summary in known.items()
+            if name.startswith(incomplete)
+        ]
+
+
+def _missing(command: str, library: str) -> str:
+    if command not in SERVER:
+        return f"`lakeport {command}` needs {library}: pip install {library}"
+    return (
+        f"`lakeport {command}` needs {library}, which the extra `server` brings: "
+        "pip install 'lakeport[server]', or '.[server]' in the source folder."
+    )
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lakeport", message="%(prog)s %(version)s")
+@early
 def lakeport() -> None:
-    """Serve MLflow models on the wire of Databricks Model Serving."""
+    """Serve MLflow models on the wire of Databricks Model Serving, and call what is served."""
 
 
 @click.command(short_help=COMMANDS["demo"].summary)

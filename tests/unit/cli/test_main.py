@@ -50,6 +50,33 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     assert not loaded & heavy
 
 
+def test_another_name_is_the_same_command() -> None:
+    assert (
+        run("endpoints", "--help").stdout.splitlines()[1:]
+        == (run("serving-endpoints", "--help").stdout.splitlines()[1:])
+    )
+
+
+def test_completing_a_command_loads_none() -> None:
+    context = click.Context(lakeport)
+    before = set(sys.modules)
+
+    found = lakeport.shell_complete(context, "se")
+
+    assert [item.value for item in found] == ["serve", "serving-endpoints"]
+    assert [item.value for item in lakeport.shell_complete(context, "endp")] == ["endpoints"]
+    assert not {name for name in set(sys.modules) - before if name.startswith("lakeport.")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_its_script(shell: str) -> None:
+    script = run("completion", shell).stdout
+
+    assert f"_LAKEPORT_COMPLETE={shell}_complete" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
 def test_an_unknown_command_is_refused() -> None:
     result = run("sevre")
 
@@ -77,3 +104,14 @@ def test_a_missing_library_is_told_with_the_extra_that_brings_it(
     assert result.exit_code == 1
     assert "needs pydantic_is_missing" in result.stderr
     assert "'lakeport[server]'" in result.stderr
+
+
+def test_a_command_that_is_no_servers_is_not_told_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(COMMANDS, "logs", COMMANDS["logs"]._replace(module="nowhere_to_be_found"))
+
+    result = run("logs", "iris")
+
+    assert result.exit_code == 1
+    assert "pip install nowhere_to_be_found" in result.stderr
