@@ -129,6 +129,20 @@ async def test_mlflows_own_client_works_unchanged(workspace: Workspace) -> None:
     assert f"{API}/registered-models/alias" in workspace.written
 
 
+async def test_a_registered_versions_run_tells_its_signature(workspace: Workspace) -> None:
+    _, found = await workspace.call("GET", f"{API}/model-versions/get?name=iris&version=1")
+    _, run = await workspace.call(
+        "GET", f"{API}/runs/get?run_id={found['model_version']['run_id']}"
+    )
+    tags = {tag["key"]: tag["value"] for tag in run["run"]["data"]["tags"]}
+
+    (model,) = json.loads(tags["mlflow.log-model.history"])
+
+    columns = json.loads(model["signature"]["inputs"])
+    assert columns[0]["name"] == "sepal length (cm)"
+    assert model["run_id"] == found["model_version"]["run_id"]
+
+
 async def test_a_version_is_found_and_fetched_whole(workspace: Workspace) -> None:
     registry = workspace.registry
 

@@ -1,0 +1,66 @@
+"""The examples of docs/guide run as they stand, each page as one program."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.guide.workspace import exported
+from tests.integration.server import ServerProcess
+
+PAGES = Path(__file__).parents[2] / "docs" / "guide"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+#: Page, and what its examples print.
+SAID = {
+    "index": ("iris READY http", "[0] iris-1 0."),
+    "list": (
+        "Name: iris\nState: READY\n",
+        "['databricks-claude-sonnet-4', 'llama-chat-endpoint'] []",
+    ),
+    "inspect": ("iris-1: iris version 1, 100 % of the requests", "sepal length (cm) double"),
+    "chat": ("stop", "databricks-claude-sonnet-4"),
+    "error-handling": (
+        "{'predictions': [0]}",
+        "There is no endpoint 'no-such-endpoint'",
+        "'problems': [",
+    ),
+    "best-practices": (),
+    "drop-in": (
+        "/serving-endpoints/iris/invocations",
+        "[6.0]",
+        "[3.0, 7.0]",
+        "{'predictions': [3.0]",
+    ),
+}
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_the_examples_of_a_page_run(page: str, server: ServerProcess, tmp_path: Path) -> None:
+    text = (PAGES / f"{page}.md").read_text("utf-8")
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | exported(server),
+    )
+
+    assert done.returncode == 0, done.stderr
+    for words in SAID[page]:
+        assert words in done.stdout
+
+
+def test_each_of_the_eight_best_practices_is_there() -> None:
+    text = (PAGES / "best-practices.md").read_text("utf-8")
+
+    shown = re.findall(r"^\*\*(\d)\. [^*]+\*\*.*?:\n\n```python\n", text, re.MULTILINE | re.DOTALL)
+
+    assert shown == [str(number) for number in range(1, 9)]
