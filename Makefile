@@ -8,6 +8,7 @@
 #   make soak     the long tests: servers killed at random moments, many times
 #   make bench    load figures beside `mlflow models serve`
 #   make bench-gateway, make bench-engine   chats beside other gateways, and beside an engine alone
+#   make bench-toolkit   the client beside its HTTP library and databricks-sdk; a batch of a million rows
 #   make docs     the pages under site/
 #   make lock     remake requirements/*.txt; UPGRADE=--upgrade takes newer releases too
 #   make parity   the contract tests against a real workspace: LAKEPORT_PARITY_HOST, LAKEPORT_PARITY_TOKEN
@@ -31,7 +32,7 @@ FEAST_READY := $(FEAST_VENV)/.ready
 PYTEST ?= -q
 UV_VERSION := $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt)
 
-.PHONY: setup demo test check format soak bench bench-gateway bench-engine docs lock parity clean
+.PHONY: setup demo test check format soak bench bench-gateway bench-engine bench-toolkit docs lock parity clean
 
 setup: $(READY)
 
@@ -82,6 +83,10 @@ bench-gateway: $(READY)
 
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
+
+bench-toolkit: $(READY)
+	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/batch.py
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
