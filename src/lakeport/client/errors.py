@@ -14,7 +14,7 @@
     │   └── ServerError         500, 502 and other 5xx
     ├── TimedOut                no answer in time, or 504: the request may have been run
     ├── ConnectionFailed        not reached, or the connection broke
-    └── BadAnswer               an answer that is not what the wire promises: no JSON, a broken stream
+    └── BadAnswer               an answer that the wire does not allow: no JSON, a broken stream
 
 Each carries `endpoint`, `status`, `error_code` and `request_id` where they are known.
 """
@@ -136,8 +136,26 @@ class ServerError(ApiError):
 
 
 class TimedOut(LakeportError):
-    """No answer within the time allowed. The request may have been run: it is sent again only by
-    those who ask for that."""
+    """No answer within the time allowed, or a 504.
+
+    `sent` tells whether the request may have been run: then it is sent again only for those who
+    ask for that.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        endpoint: str | None = None,
+        status: int | None = None,
+        error_code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            message, endpoint=endpoint, status=status, error_code=error_code, request_id=request_id
+        )
+        self.sent = sent
 
 
 class ConnectionFailed(LakeportError):
