@@ -96,6 +96,11 @@ class AsyncClient:
         """The workspace's address, without a slash at the end."""
         return self._setup.config.host
 
+    @property
+    def retry(self) -> Retry:
+        """The rule for requests that are not told another."""
+        return self._context.retry
+
     def with_token(self, token: str | Callable[[], Any]) -> Self:
         """The same client for another caller, over the same connections: those are closed by the
         client that they come from. What was learned of endpoints stays with each."""

@@ -4,6 +4,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -11,9 +12,16 @@ from urllib.parse import quote, urlsplit
 from lakeport.client import signature as signatures
 from lakeport.client.cache import Kept
 from lakeport.client.calls import Context, get_json, named, send
-from lakeport.client.calls_inspect import ENDPOINTS, get
+from lakeport.client.calls_inspect import ENDPOINTS, check_state, get
 from lakeport.client.endpoint import ServedEntity
-from lakeport.client.errors import ApiError, BadAnswer, LakeportError, NotFound, Unauthenticated
+from lakeport.client.errors import (
+    ApiError,
+    BadAnswer,
+    LakeportError,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from lakeport.client.flow import Flow, Request
 from lakeport.client.readings import loads
 from lakeport.client.retry import Retry
@@ -41,6 +49,8 @@ def signature(
     if not found:
         found = yield from _learn(context, name, entity, registry=True, retry=None)
     if not found:
+        with suppress(PermissionDenied):  # one that is still starting has yet to tell
+            yield from check_state(context, name)
         which = f"'{entity}' of endpoint '{name}'" if entity else f"endpoint '{name}'"
         raise NotFound(
             f"The model of {which} has no signature: log it with one "

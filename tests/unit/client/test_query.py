@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lakeport.client import calls_query
+from lakeport.client import calls_query, calls_signature
 from lakeport.client.answers import Chat, Prediction
 from lakeport.client.calls_query import Options
 from lakeport.client.encode import Given
@@ -308,3 +308,11 @@ def test_an_answer_that_is_no_json_was_sent_all_the_same() -> None:
 
     assert (caught.value.attempts, caught.value.request_id) == (1, "r3")
     assert log.events[0].attempts == 1
+
+
+def test_the_signature_of_an_endpoint_that_starts_is_not_there_yet() -> None:
+    starting = {"ready": "NOT_READY", "config_update": "IN_PROGRESS"}
+    world = World(by_path({"iris": reply({"name": "iris", "state": starting})}))
+
+    with pytest.raises(NotReady, match="NOT_READY, IN_PROGRESS"):
+        world.run(calls_signature.signature(world.context(), "iris"))
