@@ -18,7 +18,7 @@ pd = pytest.importorskip("pandas")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Features of customers 7 and 9; 11 is known, and has an empty one."""
-    from feast.types import Float64, Int64  # noqa: PLC0415 -- only where Feast is installed
+    from feast.types import Float64, Int64  # only where Feast is installed
 
     folder: Path = tmp_path_factory.mktemp("feast")
     now = dt.datetime.now(dt.UTC)

@@ -272,7 +272,7 @@ def test_a_gzip_bomb_is_refused_in_bounded_memory(wire: Wire, size: int) -> None
 
 
 def test_a_parquet_bomb_is_refused_in_bounded_memory(wire: Wire) -> None:
-    from pyarrow import parquet, repeat, table  # type: ignore[import-untyped]
+    from pyarrow import parquet, repeat, table
 
     file = BytesIO()
     parquet.write_table(table(dict.fromkeys(ROW, repeat(0.0, 5_000_000))), file)

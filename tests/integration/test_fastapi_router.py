@@ -280,7 +280,7 @@ class TestChat:
         "extra", [{"headers": {"Authorization": "Bearer x"}}, {"timeout": 1}, {"entity": "x"}]
     )
     def test_no_caller_sets_the_clients_options(
-        self, app: TestClient, extra: dict[str, object]
+        self, app: TestClient, extra: dict[str, Any]
     ) -> None:
         assert self.ask(app, **extra).status_code == 422
 

@@ -8,7 +8,7 @@ from lakeport.client.answers import Chat
 from lakeport.client.endpoint import Endpoint
 from lakeport.client.signature import Column, Param, Signature
 
-_ROWS = [[5.1, 3.5, 1.4, 0.2]]
+_ROWS: Any = [[5.1, 3.5, 1.4, 0.2]]
 
 
 class _Out(BaseModel):

@@ -378,8 +378,8 @@ def _parquet_data(body: bytes) -> Any:
 def _parquet_extent(body: bytes) -> tuple[int, int]:
     """Rows and columns that a Parquet body says it holds; the items of a list count as rows."""
     try:
-        from pyarrow import ArrowException  # type: ignore[import-untyped]
-        from pyarrow.parquet import read_metadata  # type: ignore[import-untyped]
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_metadata
     except ImportError:  # pandas says what is missing, or has another reader
         return 0, 0
     try:

@@ -120,10 +120,13 @@ def test_columns_and_fields_are_redacted() -> None:
     [
         ({"a": {"KEY": 1}}, {"a": {"KEY": "[redacted]"}}),
         ([{"key": 1}, 2, [{"key": [3]}]], [{"key": "[redacted]"}, 2, [{"key": "[redacted]"}]]),
-        ({"columns": ["key"], "data": [[1], "odd"]}, {"columns": ["key"], "data": [["[redacted]"], "odd"]}),
+        (
+            {"columns": ["key"], "data": [[1], "odd"]},
+            {"columns": ["key"], "data": [["[redacted]"], "odd"]},
+        ),
         ({"columns": "key", "data": 1}, {"columns": "key", "data": 1}),
     ],
-)  # fmt: skip
+)
 def test_what_is_redacted(value: object, without: object) -> None:
     assert redacted(value, frozenset({"key"})) == without
 

@@ -10,7 +10,16 @@ from lakeport import AsyncClient, Client
 #: What a `with` calls.
 ALIKE = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 #: They give the same thing, not something to await.
-PLAIN = {"__init__", "with_token", "asynchronous", "stream_chat", "batch", "host", "__repr__"}
+PLAIN = {
+    "__init__",
+    "with_token",
+    "asynchronous",
+    "stream_chat",
+    "batch",
+    "host",
+    "retry",
+    "__repr__",
+}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -106,9 +106,9 @@ def test_parquet_files_begin_anew_after_so_many_seconds(tmp_path: Path) -> None:
 
 
 def test_a_mlflow_run_gets_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlflow  # noqa: PLC0415 -- seconds of imports
+    import mlflow
 
-    from lakeport.client.sinks import MlflowRun  # noqa: PLC0415
+    from lakeport.client.sinks import MlflowRun
 
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
