@@ -1,21 +1,23 @@
 """`make bench-engine`: a hosted model through Lakeport beside its engine alone.
 
-The engine alone is started by the very command that Lakeport gave its own, on another unix socket;
-both stay, and take turns with the same chats. docs/benchmarks.md says what the figures mean.
+The engine alone is Lakeport's own, asked at its unix socket while Lakeport is halted. Both ways
+take turns with chats of the same kind and length. docs/benchmarks.md says what the figures mean.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
 import secrets
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,10 @@ from chat_report import markdown
 from gateways import DEFAULT_CACHE
 from run import Records, Wrong, carry_out, machine
 
-from lakeport.processes.leftovers import MARK
-
 MODEL = "system.ai.smollm2-135m-instruct"
 ENDPOINT = "llm"
-#: People who chat in one measurement; each asks EACH times, again as soon as there is an answer.
+#: People who chat in one measurement, each once.
 PEOPLE = 8
-EACH = 2
 #: Seconds for one chat.
 LIMIT = 300.0
 
@@ -68,13 +67,12 @@ def main() -> int:
         through = lakeport(home)
         with servers.running(through, folder) as server:
             server.wait_for_answer(json.dumps(_chat("Hi", 1)).encode())
-            alone = engine(folder)
-            with servers.running(alone, folder):
-                places = [
-                    Place("engine", alone.path, {}, socket=str(folder / "engine.sock")),
-                    Place("lakeport", through.path, through.headers, port=through.port),
-                ]
-                asyncio.run(measure(args, places, emit))
+            front, socket = processes(through)
+            places = [
+                Place("engine", "/v1/chat/completions", {}, socket=socket),
+                Place("lakeport", through.path, through.headers, port=through.port),
+            ]
+            asyncio.run(measure(args, places, front, emit))
 
     return carry_out(emit, work, markdown)
 
@@ -100,38 +98,54 @@ def lakeport(home: Path) -> servers.Peer:
     )  # fmt: skip
 
 
-def engine(folder: Path) -> servers.Peer:
-    """Another engine as the one that Lakeport has just started, on a socket in `folder`."""
-    mine = psutil.Process().children(recursive=True)
-    running = [p for p in mine if any(".gguf" in part for part in p.cmdline()) and not p.children()]
-    if len(running) != 1:
-        raise Wrong(f"Lakeport runs {len(running)} engines, and not one")
-    command = [_SOCKET.sub(str(folder / "engine.sock"), part) for part in running[0].cmdline()]
-    # Its environment too; but it is none of Lakeport's own, which it may stop.
-    kept = [f"{name}={value}" for name, value in running[0].environ().items() if name != MARK]
-    return servers.Peer("engine", ["env", "-i", *kept, *command], 0, "/v1/chat/completions", {})
+def processes(peer: servers.Peer) -> tuple[psutil.Process, str]:
+    """Lakeport's server, and the socket of the engine that it has started."""
+    found = psutil.Process().children(recursive=True)
+    fronts = [p for p in found if str(peer.port) in p.cmdline()]
+    engines = [p for p in found if any(".gguf" in part for part in p.cmdline())]
+    sockets = {part for p in engines for part in _SOCKET.findall(" ".join(p.cmdline()))}
+    if len(fronts) != 1 or len(sockets) != 1:
+        raise Wrong(f"Lakeport runs {len(fronts)} servers and {len(sockets)} engines, not one each")
+    return fronts[0], sockets.pop()
 
 
-async def measure(args: argparse.Namespace, places: Sequence[Place], emit: Records) -> None:
-    await _until_healthy(places[0])
+async def measure(
+    args: argparse.Namespace, places: Sequence[Place], front: psutil.Process, emit: Records
+) -> None:
     for place in places:
         await chats(place, PEOPLE, args.tokens // 4, "warm-up")
     for number in range(args.rounds):
         order = places if number % 2 == 0 else places[::-1]
         for at_once in args.at_once:
             for place in order:
-                figures = await chats(place, at_once, args.tokens, f"{number}-{at_once}")
+                with halted(front) if place.socket else contextlib.nullcontext():
+                    before = front.cpu_times()
+                    figures = await chats(place, at_once, args.tokens, f"{number}-{at_once}")
+                    after = front.cpu_times()
+                if not place.socket:  # microseconds of Lakeport's server for each token
+                    spent = after.user + after.system - before.user - before.system
+                    figures["cpu_us"] = round(spent / figures["tokens"] * 1e6, 1)
                 here = {"kind": "chats", "round": number, "server": place.name, "at_once": at_once}
                 load_average = round(os.getloadavg()[0], 2)
                 emit({**here, **figures, "load_average": load_average})
 
 
+@contextlib.contextmanager
+def halted(process: psutil.Process) -> Iterator[None]:
+    """Idle, it would still take a little from an engine that is to be alone."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 async def chats(place: Place, at_once: int, tokens: int, what: str) -> dict[str, float]:
-    """PEOPLE chat at the same time, and `at_once` of them get an answer at a time.
+    """PEOPLE want an answer at the same time, and `at_once` of them get one at a time.
 
     Tokens of the answers per second, and milliseconds from when a chat is wanted, its turn
     included, to its first token: the median. No two chats of a run are the same, so that nothing is
-    remembered.
+    remembered; in length they are.
     """
     turn = asyncio.Semaphore(at_once)
     waits: list[float] = []
@@ -140,13 +154,13 @@ async def chats(place: Place, at_once: int, tokens: int, what: str) -> dict[str,
 
     async def person(number: int) -> None:
         nonlocal generated
-        for again in range(EACH):
-            prompt = f"Story {what}-{again}: write a very long story about ship number {number}."
-            wanted = time.perf_counter()
-            async with turn, asyncio.timeout(LIMIT):
-                first, count = await _stream(place, _chat(prompt, tokens, stream=True))
-            waits.append(first - wanted)
-            generated += count
+        which = f"{what}-{place.name[0]}"
+        prompt = f"Story {which}: write a very long story about ship number {number}."
+        wanted = time.perf_counter()
+        async with turn, asyncio.timeout(LIMIT):
+            first, count = await _stream(place, _chat(prompt, tokens, stream=True))
+        waits.append(first - wanted)
+        generated += count
 
     await asyncio.gather(*(person(number) for number in range(PEOPLE)))
     seconds = time.perf_counter() - begin
@@ -161,7 +175,7 @@ async def _stream(place: Place, asked: dict[str, Any]) -> tuple[float, int]:
     """When the first token came, and how many there were."""
     reader, writer = await place.connect()
     try:
-        writer.write(_request("POST", place, json.dumps(asked).encode()))
+        writer.write(_request(place, json.dumps(asked).encode()))
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise Wrong(f"{place.name}: {head!r} {await reader.read(2000)!r}")
@@ -182,24 +196,8 @@ async def _stream(place: Place, asked: dict[str, Any]) -> tuple[float, int]:
         writer.close()
 
 
-async def _until_healthy(place: Place) -> None:
-    end = time.perf_counter() + servers.START_LIMIT
-    while time.perf_counter() < end:
-        try:
-            reader, writer = await place.connect()
-            writer.write(_request("GET", place, b"", "/health"))
-            head = await reader.read(64)
-            writer.close()
-            if head.startswith(b"HTTP/1.1 200"):
-                return
-        except OSError:
-            pass  # it does not listen yet
-        await asyncio.sleep(0.05)
-    raise servers.NotStarted(f"{place.name} did not become healthy")
-
-
-def _request(method: str, place: Place, body: bytes, path: str = "") -> bytes:
-    lines = [f"{method} {path or place.path} HTTP/1.1", "Host: engine", "Connection: close"]
+def _request(place: Place, body: bytes) -> bytes:
+    lines = [f"POST {place.path} HTTP/1.1", "Host: engine", "Connection: close"]
     lines += [f"Content-Length: {len(body)}", *(f"{k}: {v}" for k, v in place.headers.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -224,7 +222,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--at-once", type=_numbers, default=[1, PEOPLE], help="chats under way at a time")
-    add("--rounds", type=int, default=7)
+    add("--rounds", type=int, default=15)
     add("--tokens", type=int, default=96, help="of an answer")
     add("--cache", type=Path, default=DEFAULT_CACHE, help="where the weights are kept")
     add("--out", type=Path, help="file of JSON lines; otherwise a new one in benchmarks/results")

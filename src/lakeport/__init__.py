@@ -61,7 +61,7 @@ _PUBLIC = {
 }  # fmt: skip
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- every key is a name
 
 
 def __getattr__(name: str) -> object:

@@ -112,6 +112,26 @@ async def test_an_engine_sees_nothing_of_the_server(
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("said_by", ["nobody", "server", "entity"])
+async def test_its_threads_do_not_spin_for_long_unless_someone_says_so(
+    tmp_path: Path,
+    program: Path,
+    gguf: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said_by: str,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if said_by == "server":
+        monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    environment = {"GOMP_SPINCOUNT": "7"} if said_by == "entity" else {}
+    spec = deployment("mine", path=str(gguf), environment=environment)
+    async with opened(tmp_path / "home", llama_server=str(program)) as runtime:
+        await runtime.start(spec, "r1")
+
+        seen = started_with(tmp_path / "home")["environment"]
+        assert seen["GOMP_SPINCOUNT"] == ("1000" if said_by == "nobody" else "7")
+
+
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [

@@ -4,7 +4,7 @@ back becomes what the caller is owed. Pure: no I/O.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -120,6 +120,10 @@ class Exchange:
     #: As the replica counted, so far; 0 where it did not say.
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    _named: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._named = b'"model":' + orjson.dumps(self.answers_as)
 
     def call(self, deadline: float) -> Call:
         """What the replica is sent."""
@@ -150,7 +154,7 @@ class Exchange:
 
     def event(self, event: bytes) -> bytes | None:
         """One event of a stream for the caller; None: it is not for them."""
-        if self.answers_as is None and b'"usage"' not in event:
+        if b'"usage"' not in event and (self.answers_as is None or self._is_named(event)):
             return event
         document = _object(event)
         if document is None or "error" in document:
@@ -167,6 +171,11 @@ class Exchange:
             document["model"] = self.answers_as
             changed = True
         return orjson.dumps(document) if changed else event
+
+    def _is_named(self, event: bytes) -> bool:
+        """Whether an event has the right `model` already, without reading it as JSON: within a
+        string, a quote has a backslash before it."""
+        return self._named in event and event.count(b'"model"') == 1
 
     def _count(self, document: dict[str, Any]) -> None:
         usage = document.get("usage")

@@ -13,7 +13,7 @@ from lakeport.providers import refusals
 from lakeport.providers.base import KeyUnavailable
 from lakeport.providers.egress import EgressRefused
 from lakeport.providers.stream import ServerStream, cut
-from lakeport.providers.transport import Sessions, Tried
+from lakeport.providers.transport import ServerAnswer, Sessions, Tried
 from lakeport.providers.way import Request, Way
 from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream, StreamFailed
 
@@ -164,7 +164,7 @@ class OpenAILink:
                 cut(response)
         return result
 
-    async def _head(self, call: Call, request: Request) -> aiohttp.ClientResponse:
+    async def _head(self, call: Call, request: Request) -> ServerAnswer:
         """The head of the answer; once more over a fresh connection where a used one was dead."""
         tried = Tried()
         fresh = call.stream and self._fresh_streams
@@ -186,7 +186,7 @@ class OpenAILink:
         self,
         call: Call,
         request: Request,
-        response: aiohttp.ClientResponse,
+        response: ServerAnswer,
         deadline: float,
     ) -> "Answer | ServerStream":
         status = response.status
@@ -236,7 +236,7 @@ class OpenAILink:
             )
         return Answer(200, body)
 
-    async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    async def _read(self, response: ServerAnswer, limit: int) -> bytes | None:
         """The body, or None where it is larger than `limit` bytes. Raises _Idle."""
         if (response.content_length or 0) > limit:
             return None
@@ -260,7 +260,7 @@ class OpenAILink:
     # --- streams --------------------------------------------------------------------------------
 
     async def _begin(
-        self, request: Request, response: aiohttp.ClientResponse, deadline: float
+        self, request: Request, response: ServerAnswer, deadline: float
     ) -> "Answer | ServerStream":
         """The stream once its first event is there: a failure before it still has a status."""
         stream = ServerStream(
@@ -320,7 +320,7 @@ class _Pending(asyncio.Future["Answer | Stream"]):
             self.task.cancel()
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(response: ServerAnswer) -> None:
     """Take the end of a body, so that its connection can be used again; at most a second."""
     try:
         async with asyncio.timeout(1):

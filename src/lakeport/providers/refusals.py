@@ -12,6 +12,7 @@ import orjson
 
 from lakeport.providers.cleaning import Cleaner
 from lakeport.providers.egress import EgressRefused
+from lakeport.providers.over_socket import NotConnected, NotHttp
 from lakeport.runtimes.base import Answer
 
 BAD_GATEWAY = "BAD_GATEWAY"
@@ -145,8 +146,8 @@ _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     ),
     ((aiohttp.ClientSSLError, ssl.SSLError), "cannot be spoken to by TLS."),
     (aiohttp.ClientConnectorDNSError, "cannot be found: its name does not resolve."),
-    (aiohttp.ClientConnectorError, "cannot be connected to."),
-    (aiohttp.ClientResponseError, "answered with something that is not HTTP."),
+    ((aiohttp.ClientConnectorError, NotConnected), "cannot be connected to."),
+    ((aiohttp.ClientResponseError, NotHttp), "answered with something that is not HTTP."),
     (aiohttp.InvalidURL, "has an address that is not valid."),
 )
 BROKE_OFF = "broke off before its answer was whole."

@@ -30,6 +30,17 @@ class SseReader:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Raises EventTooLarge."""
+        # Most servers send each event by itself: one line and a blank one.
+        if (
+            chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+            and not (self._size or self._after_cr or b"\r" in chunk)
+        ):
+            self._first = False
+            self._grow(len(chunk) - 7)
+            self._size = 0
+            return [chunk[6:-2]] if len(chunk) > 8 else []
         if self._after_cr and chunk:
             self._after_cr = False
             if chunk[0] == 0x0A:  # the rest of a CRLF that was cut in two

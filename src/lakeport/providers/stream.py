@@ -5,7 +5,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from lakeport.providers import refusals
 from lakeport.providers.cleaning import Cleaner
 from lakeport.providers.sse import EventTooLarge, SseReader
+from lakeport.providers.transport import ServerAnswer
 from lakeport.runtimes.base import Answer, StreamFailed
 
 #: Bytes of one event.
@@ -20,7 +21,7 @@ MAX_EVENT = 16 * 1024 * 1024
 DONE = b"[DONE]"
 
 
-def cut(response: aiohttp.ClientResponse) -> None:
+def cut(response: ServerAnswer) -> None:
     """Close the connection of an answer at once, unless the answer is whole: then the connection
     has been given back already."""
     connection = response.connection
@@ -38,7 +39,7 @@ class ServerStream:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: ServerAnswer,
         *,
         who: str,
         cleaner: Callable[[], Cleaner],
@@ -84,22 +85,15 @@ class ServerStream:
         return self
 
     async def __anext__(self) -> bytes:
-        broke_off = False
-        if not self._events and self._ended is not None and self._why is None:
-            try:
-                await self._fill()
-            except (aiohttp.ClientError, OSError):
-                broke_off = True
-        if self._ended is None:  # it was closed meanwhile
-            raise StopAsyncIteration
         if not self._events:
-            if self._why is not None:
-                self._end(whole=False)
-                raise self._why
-            if broke_off or not self._choices or not all(self._choices.values()):
-                raise self._failed(refusals.BROKE_OFF)
-            self._end(whole=True)  # some servers leave `[DONE]` out
-            raise StopAsyncIteration
+            broke_off = False
+            if self._ended is not None and self._why is None:
+                try:
+                    await self._fill()
+                except (aiohttp.ClientError, OSError):
+                    broke_off = True
+            if not self._events:
+                self._run_out(broke_off)
         event = self._events.popleft()
         if event.strip() == DONE:
             self._end(whole=True)
@@ -109,7 +103,6 @@ class ServerStream:
         return event.replace(b"\n", b" ") if b"\n" in event else event
 
     def close(self) -> None:
-        self._events.clear()
         self._end(whole=False)
 
     def break_off(self, why: Exception) -> None:
@@ -123,6 +116,18 @@ class ServerStream:
             self.close()
 
     # --- events ---------------------------------------------------------------------------------
+
+    def _run_out(self, broke_off: bool) -> NoReturn:
+        """There are no events any more: raises StopAsyncIteration, or why it failed."""
+        if self._ended is None:  # it was closed meanwhile
+            raise StopAsyncIteration
+        if self._why is not None:
+            self._end(whole=False)
+            raise self._why
+        if broke_off or not self._choices or not all(self._choices.values()):
+            raise self._failed(refusals.BROKE_OFF)
+        self._end(whole=True)  # some servers leave `[DONE]` out
+        raise StopAsyncIteration
 
     async def _fill(self) -> None:
         """Wait until there are events, or the end. Raises what reading raises, StreamFailed."""
@@ -144,7 +149,7 @@ class ServerStream:
         document = _document(event)
         if document is None:
             raise self._failed("sent an event that is not JSON.")
-        if (error := refusals.error_of(document)) is not None:
+        if b'"error"' in event and (error := refusals.error_of(document)) is not None:
             message = refusals.message_of(error, self._cleaner())
             raise self._failed(f"failed in mid-stream: {message}")
         choices = document.get("choices")
@@ -157,7 +162,6 @@ class ServerStream:
                         self._choices[index] = finished or self._choices.get(index, False)
 
     def _failed(self, what: str) -> StreamFailed:
-        self._events.clear()
         self._end(whole=False)
         return StreamFailed(refusals.BAD_GATEWAY, f"{self._who} {what}")
 
@@ -165,6 +169,7 @@ class ServerStream:
         if self._ended is None:
             return
         ended, self._ended = self._ended, None
+        self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -12,7 +12,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from lakeport.providers import over_socket
 from lakeport.providers.egress import EgressGuard, EgressRefused, Place
+from lakeport.providers.over_socket import SocketAnswer
 
 #: Seconds that an idle connection is kept for the next call.
 KEEP_ALIVE = 15.0
@@ -33,6 +35,10 @@ class Tried:
     reused: bool = False
 
 
+#: An answer whose head is there.
+ServerAnswer = aiohttp.ClientResponse | SocketAnswer
+
+
 class Sessions:
     """Two sessions to one server: one keeps its connections for the next call, the other opens one
     for each call."""
@@ -40,23 +46,35 @@ class Sessions:
     def __init__(
         self,
         pooled: aiohttp.BaseConnector,
-        fresh: aiohttp.BaseConnector,
+        fresh: aiohttp.BaseConnector | str,
         *,
         connect_timeout: float,
         proxy: URL | None = None,
     ) -> None:
+        """`fresh` opens a connection for each call; a string is the path of a unix socket, which
+        is then spoken to without a session. `connect_timeout` is seconds."""
         self._pooled = _session(pooled, connect_timeout, proxy)
-        self._fresh = _session(fresh, connect_timeout, proxy)
+        self._fresh = fresh if isinstance(fresh, str) else _session(fresh, connect_timeout, proxy)
+        self._connect_timeout = connect_timeout
         self._closing: asyncio.Task[None] | None = None
 
     async def post(
         self, url: URL, body: bytes, headers: Mapping[str, str], tried: Tried, *, fresh: bool
-    ) -> aiohttp.ClientResponse:
+    ) -> ServerAnswer:
         """Send, and wait for the head of the answer. Redirects are not followed.
 
         Raises aiohttp.ClientError, TimeoutError (the connection), EgressRefused.
         """
         session = self._fresh if fresh else self._pooled
+        if isinstance(session, str):
+            return await over_socket.post(
+                session,
+                url,
+                body,
+                {**_HEADERS, **headers},
+                connect_timeout=self._connect_timeout,
+                read_ahead=READ_AHEAD,
+            )
         return await session.post(
             url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=tried
         )
@@ -73,7 +91,8 @@ class Sessions:
 
     async def _close(self) -> None:
         await self._pooled.close()
-        await self._fresh.close()
+        if not isinstance(self._fresh, str):
+            await self._fresh.close()
 
 
 def _session(
@@ -109,7 +128,7 @@ def over_unix_socket(path: str, *, connect_timeout: float) -> Sessions:
     """To an engine. An engine's stream has a connection of its own, see `engines`."""
     return Sessions(
         aiohttp.UnixConnector(path, limit=0, keepalive_timeout=KEEP_ALIVE),
-        aiohttp.UnixConnector(path, limit=0, force_close=True),
+        path,
         connect_timeout=connect_timeout,
     )
 

@@ -201,6 +201,28 @@ def test_every_event_of_a_hosted_model_has_its_name() -> None:
     assert event(exchange, choices=[], usage=USAGE) is None
 
 
+def test_an_event_with_the_right_name_passes_as_it_is() -> None:
+    exchange = begin(hosted(), None, chat(stream=True))
+    said = b'{"choices":[{"delta":{"content":"a"}}],"model":"entity" }'
+
+    assert exchange.event(said) is said
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"choices": [{"delta": {"content": '"model":"entity"'}}]},
+        {"choices": [{"delta": {"content": "a"}, "model": "entity"}]},
+        {"choices": [], "model": "entity of another"},
+        {"model": None},
+    ],
+)
+def test_the_name_counts_in_its_place_only(fields: dict[str, Any]) -> None:
+    exchange = begin(hosted(), None, chat(stream=True))
+
+    assert event(exchange, **fields) == {**DELTA, **fields, "model": "entity"}
+
+
 def test_an_event_that_tells_of_a_failure_passes() -> None:
     exchange = begin(hosted(), None, chat(stream=True))
     failure = b'{"error": {"message": "x", "type": "t", "code": "c"}}'

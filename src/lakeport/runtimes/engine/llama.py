@@ -28,6 +28,10 @@ BATCH = 128
 #: Threads that answer HTTP, beside one for each request that it holds: so /health is answered
 #: however busy it is.
 HTTP_THREADS = 8
+#: Its threads wait for one another many times a token. A thread that has waited for some 20
+#: microseconds (1000 turns) sleeps until the others are there: by default it would keep its core
+#: for milliseconds from just the thread that it waits for, wherever another program wants a core.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
 #: MiB of memory in which it keeps the state of prompts that it may meet again.
 PROMPT_CACHE = 256
 
