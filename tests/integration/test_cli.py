@@ -237,11 +237,13 @@ def test_exit_codes_tell_what_was_wrong(run: Run) -> None:
     path = run("api", "get", "/api/2.0/nothing")
     stranger = run("endpoints", "list", DATABRICKS_TOKEN="dapi-unknown")
     nobody = run("endpoints", "list", DATABRICKS_HOST=None, DATABRICKS_TOKEN=None)
+    text = run("query", "nothing-here", "--text", "Hello")
     refused = run("endpoints", "put-ai-gateway", "shared", "--json", "{}")
 
     assert (missing.exit_code, missing.stdout) == (3, "")
     assert missing.stderr.startswith("Error: RESOURCE_DOES_NOT_EXIST: ")
     assert path.exit_code == 3
+    assert (text.exit_code, text.stdout) == (3, "")
     assert stranger.exit_code == 4
     assert "dapi-unknown" not in stranger.stderr
     assert nobody.exit_code == 4

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -227,6 +230,19 @@ class TestBatches:
             app.post("/api/serving-endpoints/flowers/batch-predict", json=body).status_code == 422
         )
 
+    def test_an_item_says_its_status_and_what_concerns_all_fails_the_whole(
+        self, app: TestClient, server: ServerProcess
+    ) -> None:
+        path, body = "/api/serving-endpoints/flowers/batch-predict", {"inputs": [[FLOWER]] * 3}
+        fault(server, "flowers", "status", status=429, times=6)
+        busy = app.post(path, json=body)
+        server.call("DELETE", "lakeport/faults")
+        fault(server, "flowers", "status", status=403)
+        denied = app.post(path, json=body)
+
+        assert {item["status"] for item in busy.json()["results"]} == {429}
+        assert denied.status_code == 403
+
     def test_an_unknown_endpoint_fails_the_whole(self, app: TestClient) -> None:
         answer = app.post("/api/serving-endpoints/nowhere/batch-predict", json={"inputs": []})
 
@@ -284,6 +300,17 @@ class TestChat:
     ) -> None:
         assert self.ask(app, **extra).status_code == 422
 
+    @pytest.mark.parametrize("word", ["name", "self", "timeout"])
+    def test_no_callers_field_is_an_argument_of_the_client(
+        self, app: TestClient, word: str
+    ) -> None:
+        body = {"messages": [{"role": "user", "content": "hi"}], word: "x"}
+
+        answer = app.post("/api/serving-endpoints/bot/chat", json=body)
+
+        assert answer.status_code == 422
+        assert f"unknown field {word}" in answer.text
+
     def test_what_the_model_refuses_is_400(self, app: TestClient) -> None:
         body = {"messages": [{"role": "wizard", "content": "hi"}]}
 
@@ -301,6 +328,35 @@ class TestCallers:
             assert app.post(PREDICT, json={"inputs": [FLOWER]}, headers=bearer).status_code == 200
             assert app.post(PREDICT, json={"inputs": [FLOWER]}, headers=wrong).status_code == 401
             assert app.post(PREDICT, json={"inputs": [FLOWER]}).status_code == 401
+            broken = {"X-Forwarded-Access-Token": "no token"}
+            assert app.post(PREDICT, json={"inputs": [FLOWER]}, headers=broken).status_code == 401
+            assert "securitySchemes" in app.get("/openapi.json").json()["components"]
+
+    def test_the_routers_own_client_is_as_patient_as_it_is_told(
+        self, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DATABRICKS_HOST", url(server))
+        monkeypatch.setenv("DATABRICKS_TOKEN", server.token)
+        fault(server, "flowers", "timeout", seconds=30, on="get")
+        app = FastAPI()
+        app.include_router(serving_router(timeout=0.3), prefix="/api")
+
+        with TestClient(app) as client:
+            assert client.get("/api/serving-endpoints/flowers").status_code == 504
+
+    def test_an_app_whose_callers_bring_tokens_needs_none(
+        self, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As in a Databricks App: its own way to sign in would be databricks-sdk's.
+        monkeypatch.setenv("DATABRICKS_HOST", url(server))
+        monkeypatch.setenv("DATABRICKS_CLIENT_ID", "app")
+        monkeypatch.delenv("DATABRICKS_TOKEN", raising=False)
+        app = FastAPI()
+        app.include_router(serving_router(pass_token=True), prefix="/api")
+
+        with TestClient(app) as client:
+            mine = {"X-Forwarded-Access-Token": server.token}
+            assert client.post(PREDICT, json={"inputs": [FLOWER]}, headers=mine).status_code == 200
 
     def test_the_apps_own_token_is_not_its_callers_matter(self, server: ServerProcess) -> None:
         with TestClient(make_app(server, token="xyzzy-plugh")) as app:
@@ -327,6 +383,72 @@ class TestCallers:
         for _ in range(2):  # an app may be started again
             with TestClient(app) as client:
                 assert client.post(PREDICT, json={"inputs": [FLOWER]}).status_code == 200
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_an_app_without_a_lifespan_may_have_many_loops(
+        self, server: ServerProcess, given: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DATABRICKS_HOST", url(server))
+        monkeypatch.setenv("DATABRICKS_TOKEN", server.token)
+        below = FastAPI()
+        below.include_router(serving_router(AsyncClient() if given else None), prefix="/api")
+        app = FastAPI()
+        app.mount("/below", below)  # it is told of no start and no end
+        client = TestClient(app)  # without `with`: a loop for each request
+
+        for _ in range(3):
+            answer = client.post(f"/below{PREDICT}", json={"inputs": [FLOWER]})
+            assert answer.status_code == 200
+
+
+async def leave(app: FastAPI, path: str, body: object) -> None:
+    """Ask, and hang up a little later."""
+    messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await asyncio.sleep(0.3)
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None: ...
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    await asyncio.wait_for(app(scope, receive, send), 20)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PREDICT, {"inputs": [FLOWER]}),
+        ("/api/serving-endpoints/flowers/batch-predict", {"inputs": [[FLOWER]] * 5}),
+        (
+            "/api/serving-endpoints/bot/chat",
+            {"messages": [{"role": "user", "content": "hi"}], "stream": True},
+        ),
+    ],
+)
+async def test_nothing_runs_on_for_a_caller_who_left(
+    server: ServerProcess, path: str, body: object
+) -> None:
+    server.call("DELETE", "lakeport/calls")
+    name = path.split("/")[3]
+    fault(server, name, "slow", seconds=60)
+    await leave(make_app(server, concurrency=1), path, body)
+
+    calls: list[Any] = []
+    for _ in range(50):
+        calls = server.call("GET", f"lakeport/calls?endpoint={name}")["calls"]
+        if calls and calls[-1]["status"] is not None:
+            break
+        await asyncio.sleep(0.1)
+    assert [call["status"] for call in calls] == [499]
 
 
 @asynccontextmanager
@@ -370,9 +492,17 @@ def test_the_page_is_valid_and_says_what_goes_in_and_out(app: TestClient) -> Non
     assert page["components"]["schemas"]["ModelInput"]["examples"]
 
 
-def test_the_example_runs(server: ServerProcess, tmp_path: Path) -> None:
-    """Its own tests are run by tests/e2e; here only that it is the app that the page shows."""
-    source = (Path(__file__).parents[2] / "examples/fastapi_app/app.py").read_text("utf-8")
-    compile(source, "app.py", "exec")
+def test_the_examples_own_tests_pass(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "examples/fastapi_app", tmp_path / "app")
 
-    assert "serving_router" in source
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "app",
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=100,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "4 passed" in run.stdout

@@ -11,7 +11,7 @@ import click
 
 from lakeport.cli.completion import endpoint_names
 from lakeport.cli.connection import FAILED, CommandFailed, Session, connected
-from lakeport.cli.inputs import duration, read_object
+from lakeport.cli.inputs import duration, filled, read_object
 from lakeport.cli.output import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NAMED = 3
 
 
 @click.command(short_help="Ask an endpoint about every row of a file.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(

@@ -9,7 +9,7 @@ import click
 
 from lakeport.cli.completion import endpoint_names
 from lakeport.cli.connection import Session, code_of, connected
-from lakeport.cli.inputs import duration
+from lakeport.cli.inputs import duration, filled
 from lakeport.cli.query import say, show
 
 Message = dict[str, str]
@@ -22,7 +22,7 @@ Ctrl-C stops an answer."""
 
 
 @click.command(short_help="Talk with a chat endpoint.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.argument("question", required=False)
 @click.option("--system", metavar="TEXT", help="What the model is told first.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of an answer, at most.")

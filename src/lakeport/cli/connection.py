@@ -17,9 +17,11 @@
 | 130 | Ctrl-C |
 """
 
+import errno
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,7 +33,7 @@ from lakeport.cli.output import FORMAT_VARIABLE, FORMATS, Output, chosen_format
 
 if TYPE_CHECKING:
     from lakeport.client.client import Client
-    from lakeport.client.errors import LakeportError
+    from lakeport.client.errors import BadAnswer, LakeportError
 
 FAILED, USAGE, MISSING, REFUSED, LATE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -61,8 +63,32 @@ class Session:
     @property
     def client(self) -> "Client":
         if self._client is None:
-            self._client = connect(self._host, self._profile)
+            options: dict[str, Any] = {}
+            if sys.stderr.isatty() and not self.out.quiet:
+                from lakeport.cli.retrying import Telling
+
+                options["retry"] = Telling(note=self.out.note)
+            self._client = connect(self._host, self._profile, **options)
         return self._client
+
+    def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """A reply of the REST API; {} for an empty one to a change. Raises BadAnswer for one that
+        is no object: the page of another server."""
+        reply = self.client.request(method, path, body)
+        if reply is None and method != "GET":
+            return {}
+        if not isinstance(reply, dict):
+            raise self.no_reply(method, path)
+        return reply
+
+    def no_reply(self, method: str, path: str) -> "BadAnswer":
+        """The error for a reply that is none of this API's."""
+        from lakeport.client.errors import BadAnswer
+
+        return BadAnswer(
+            f"{method} {path}: the answer is not what the API gives. Is {self.client.host} a "
+            "Databricks workspace or Lakeport?"
+        )
 
     def close(self) -> None:
         if self._client is not None:
@@ -146,6 +172,12 @@ def reports(out: Output) -> Iterator[None]:
             raise
         out.error("USAGE", error.format_message())
         raise click.exceptions.Exit(USAGE) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # who reads has seen enough: click's matter
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        out.error("IO_ERROR", f"{where}{error.strerror or error}")
+        raise click.exceptions.Exit(FAILED) from error
     except KeyboardInterrupt as error:
         raise click.exceptions.Exit(INTERRUPTED) from error
 

@@ -2,16 +2,17 @@
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import click
 
 from lakeport.cli.completion import endpoint_names, entity_names
-from lakeport.cli.connection import Session, connected, shared
+from lakeport.cli.connection import MISSING, CommandFailed, Session, connected, shared
 from lakeport.cli.endpoints_verbs import ENDPOINTS, VERBS, Verb
 from lakeport.cli.endpoints_wait import wait
-from lakeport.cli.inputs import duration, read_object
+from lakeport.cli.inputs import duration, filled, read_object
 from lakeport.cli.query import query
 
 PROGRAM = "lakeport serving-endpoints"
@@ -54,7 +55,12 @@ def _command(verb: Verb) -> click.Command:
 
 def _parameters(verb: Verb) -> list[click.Parameter]:
     parameters: list[click.Parameter] = [
-        click.Argument([name], required=not verb.named_in_body, shell_complete=_COMPLETE[name])
+        click.Argument(
+            [name],
+            required=not verb.named_in_body,
+            callback=filled,
+            shell_complete=_COMPLETE[name],
+        )
         for name in verb.arguments
     ]
     if verb.body != "none":
@@ -98,7 +104,7 @@ def _run(verb: Verb, session: Session, given: dict[str, Any]) -> None:
     if "serving_endpoint_id" in values:
         values["serving_endpoint_id"] = endpoint_id(session, values["serving_endpoint_id"])
     path = verb.path.format(**{name: quote(value, safe="") for name, value in values.items()})
-    reply = session.client.request(verb.method, path, body)
+    reply = _reply(verb, session, path, body)
     if verb.waits and not given["no_wait"]:
         name = str(reply.get("name") or given["name"])
         look = f"{ENDPOINTS}/{quote(name, safe='')}"
@@ -106,7 +112,7 @@ def _run(verb: Verb, session: Session, given: dict[str, Any]) -> None:
             session.out,
             name,
             reply,
-            lambda: session.client.request("GET", look),
+            lambda: session.ask("GET", look),
             timeout=given["timeout"],
         )
     if verb.plain:
@@ -114,9 +120,25 @@ def _run(verb: Verb, session: Session, given: dict[str, Any]) -> None:
         return
     show = verb.text
     session.out.show(
-        json.loads(reply) if isinstance(reply, str) else reply,  # the OpenAPI page comes as text
+        reply,
         None if show is None else lambda found: show(session.out, found),
     )
+
+
+def _reply(verb: Verb, session: Session, path: str, body: dict[str, Any] | None) -> Any:
+    """What the server answers, in the form that the verb's answers have. Raises BadAnswer."""
+    reply = session.client.request(verb.method, path, body)
+    if isinstance(reply, str) and not verb.plain:  # the OpenAPI page comes as text
+        with suppress(ValueError):
+            reply = json.loads(reply)
+    if reply is None and verb.method != "GET":
+        return {}
+    kinds: tuple[type, ...] = (str,) if verb.plain else (dict,)
+    if verb.name == "patch":  # tags: a bare list on some workspaces
+        kinds = (dict, list)
+    if not isinstance(reply, kinds):
+        raise session.no_reply(verb.method, path)
+    return reply
 
 
 def _body(verb: Verb, given: dict[str, Any]) -> dict[str, Any] | None:
@@ -142,7 +164,11 @@ def endpoint_id(session: Session, given: str) -> str:
     """The id of the endpoint that is given by id or by name."""
     if _ID.fullmatch(given):
         return given
-    found = session.client.request("GET", f"{ENDPOINTS}/{quote(given, safe='')}")
+    found = session.ask("GET", f"{ENDPOINTS}/{quote(given, safe='')}")
+    if "id" not in found:
+        raise CommandFailed(
+            "RESOURCE_DOES_NOT_EXIST", f"{given} has no id, and so no permissions.", status=MISSING
+        )
     return str(found["id"])
 
 

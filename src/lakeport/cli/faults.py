@@ -1,6 +1,5 @@
 """`lakeport faults`: let endpoints fail on demand, in a workspace started with `--faults`."""
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -8,7 +7,7 @@ import click
 
 from lakeport.cli.completion import endpoint_names
 from lakeport.cli.connection import MISSING, CommandFailed, Session, connected, shared
-from lakeport.cli.inputs import duration
+from lakeport.cli.inputs import duration, filled
 
 FAULTS = "/api/2.0/lakeport/faults"
 #: Kinds besides a status. The server checks which of the options go with which.
@@ -43,7 +42,7 @@ def faults() -> None:
 
 
 @faults.command("add", short_help="Let an endpoint fail from now on.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.argument("kind", type=Kind(), metavar="STATUS|KIND")
 @click.option("--times", type=int, metavar="N", help="Only the next N calls.  [no end]")
 @click.option("--probability", type=float, metavar="P", help="Of each call, 0 to 1.  [1]")
@@ -80,7 +79,7 @@ def add(session: Session, /, name: str, kind: str, **options: Any) -> None:
 
 
 @faults.command("list", short_help="List faults, and how often they were met.")
-@click.argument("name", required=False, shell_complete=endpoint_names)
+@click.argument("name", required=False, callback=filled, shell_complete=endpoint_names)
 @connected
 def list_faults(session: Session, name: str | None) -> None:
     """List the faults of the endpoint NAME, or all."""
@@ -92,7 +91,7 @@ def list_faults(session: Session, name: str | None) -> None:
 
 
 @faults.command("clear", short_help="Take faults away.")
-@click.argument("name", required=False, shell_complete=endpoint_names)
+@click.argument("name", required=False, callback=filled, shell_complete=endpoint_names)
 @click.option("--id", "id_", metavar="ID", help="Only this fault.")
 @connected
 def clear(session: Session, name: str | None, *, id_: str | None) -> None:
@@ -120,13 +119,12 @@ def _row(fault: dict[str, Any]) -> list[Any]:
     return [fault["id"], fault["endpoint"], " ".join([kind, *shown]), left, fault["hits"]]
 
 
-def _asked(session: Session, method: str, path: str, body: Any = None) -> Any:
+def _asked(session: Session, method: str, path: str, body: Any = None) -> dict[str, Any]:
     """The reply. Raises CommandFailed where the workspace has no faults on demand."""
     from lakeport.client.errors import NotFound  # late: help does not need it
 
-    ask: Callable[..., Any] = session.client.request
     try:
-        return ask(method, path, body)
+        return session.ask(method, path, body)
     except NotFound as error:
         if error.error_code != "ENDPOINT_NOT_FOUND":
             raise

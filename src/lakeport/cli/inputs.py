@@ -25,6 +25,14 @@ def seconds(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def filled(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An argument's callback: a name is not empty, as an unset variable of a shell would make it.
+    Raises click.BadParameter."""
+    if value == "":
+        raise click.BadParameter("it is empty.", ctx, param)
+    return value
+
+
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """An option's callback: its duration in seconds. Raises click.BadParameter."""
     try:

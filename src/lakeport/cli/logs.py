@@ -9,10 +9,11 @@ from lakeport.cli.completion import endpoint_names, entity_names
 from lakeport.cli.connection import MISSING, CommandFailed, Session, connected
 from lakeport.cli.endpoints_text import of_config
 from lakeport.cli.endpoints_verbs import ENDPOINTS
+from lakeport.cli.inputs import filled
 
 
 @click.command(short_help="Print what an endpoint's models printed.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.option("--entity", metavar="NAME", shell_complete=entity_names, help="Only this one's.")
 @click.option("--build", is_flag=True, help="How the environment was built, instead.")
 @connected
@@ -24,14 +25,14 @@ def logs(session: Session, name: str, *, entity: str | None, build: bool) -> Non
       lakeport logs iris --entity iris-1
     """
     path = f"{ENDPOINTS}/{quote(name, safe='')}"
-    which = [entity] if entity else entity_names_of(session.client.request("GET", path))
+    which = [entity] if entity else entity_names_of(session.ask("GET", path))
     if not which:
         raise CommandFailed(
             "RESOURCE_DOES_NOT_EXIST", f"{name} has no served entity.", status=MISSING
         )
     kind = "build-logs" if build else "logs"
     found = {
-        each: session.client.request("GET", f"{path}/served-models/{quote(each, safe='')}/{kind}")
+        each: session.ask("GET", f"{path}/served-models/{quote(each, safe='')}/{kind}")
         for each in which
     }
     if session.out.format != "text":

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,19 @@ import click
 
 from lakeport.cli.completion import endpoint_names
 from lakeport.cli.connection import Session, connected
-from lakeport.cli.inputs import duration, read_object
+from lakeport.cli.inputs import duration, filled, read_object
 from lakeport.cli.output import Output, cell, dumped, dumped_short
 
 if TYPE_CHECKING:
     from lakeport.client.answers import Answer, ChatChunk
 
+#: What the client means by these, no body may.
+_OPTIONS = {"entity", "headers", "name", "retry", "self", "timeout"}
 _WHAT = 'Say what to ask: --json, --text "...", or JSON on standard input.'
 
 
 @click.command(short_help="Ask an endpoint.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.option(
     "--json", "json_", metavar="JSON|@FILE|-", help="The request's body, in any form of the API."
 )
@@ -51,7 +54,7 @@ def query(
 
     \b
     Examples:
-      lakeport query iris --json '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
+      lakeport query iris --json '{"dataframe_records": [{"width": 1.4, "length": 0.2}]}'
       lakeport query helper --text "Name three fruits." --stream
       lakeport query iris -o json < request.json
     """
@@ -66,6 +69,10 @@ def query(
     elif body is not None:
         show(session.out, session.client.query(name, body=body, **options))
     else:
+        from lakeport.client.errors import PermissionDenied
+
+        with suppress(PermissionDenied):  # one may ask what one may not look at
+            session.client.get(name)  # what a text is depends on the endpoint: it must be there
         show(session.out, session.client.query(name, text, fields=given or None, **options))
 
 
@@ -94,6 +101,8 @@ def _stream(
     if body is not None:
         if "messages" not in body:
             raise click.UsageError('--stream is for chats: the body has no "messages".')
+        if unknown := sorted(_OPTIONS & body.keys()):
+            raise click.UsageError(f"--json: a chat has no field {', '.join(unknown)}.")
         messages, options = body["messages"], options | _but(body, "messages")
     pieces = session.client.stream_chat(name, messages, **options)
     if session.out.format == "text":
@@ -113,7 +122,7 @@ def say(out: Output, pieces: "Iterator[ChatChunk]") -> str:
             whole += piece.text
             out.piece(piece.text)
     finally:
-        if not whole.endswith("\n"):
+        if whole and not whole.endswith("\n"):
             click.echo()
     return whole
 

@@ -7,6 +7,7 @@ import click
 
 from lakeport.cli.completion import endpoint_names, entity_names
 from lakeport.cli.connection import MISSING, CommandFailed, Session, connected
+from lakeport.cli.inputs import filled
 from lakeport.cli.output import Output, dumped_short
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show what an endpoint's model takes and gives.")
-@click.argument("name", shell_complete=endpoint_names)
+@click.argument("name", callback=filled, shell_complete=endpoint_names)
 @click.option("--entity", metavar="NAME", shell_complete=entity_names, help="Of this one.")
 @click.option("--example", is_flag=True, help="Only a request that it takes, as JSON.")
 @connected

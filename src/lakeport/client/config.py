@@ -115,6 +115,12 @@ def load(
             )
         return Config(clean_host(found_host), Auth.of(found_token))
     other_way = any(map(section.get, _OTHER_WAYS)) or _signs_in_by_environment(environ)
+    if environ.get("DATABRICKS_TOKEN") == "" and not (profile or way or other_way):
+        # What should have filled it did not; databricks-sdk would try all its ways, for half a
+        # minute.
+        raise ConfigError(
+            "DATABRICKS_TOKEN is empty: set it to a token, or unset it to sign in another way."
+        )
     if not (found_host or other_way or any(map(environ.get, _PLACES))):
         raise ConfigError(
             "No host and no token: give host= and token=, set DATABRICKS_HOST and "
@@ -167,7 +173,7 @@ def _section(profile: str | None, environ: Mapping[str, str]) -> Mapping[str, st
     file = Path(named).expanduser()
     parser = configparser.ConfigParser(interpolation=None, default_section="\0none")
     try:
-        parser.read_string(file.read_text(encoding="utf-8"))
+        parser.read_string(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if profile is None:
             return {}

@@ -77,7 +77,9 @@ class ServingEndpoints(ServingEndpointsExt):
     def query(self, name: str, **fields: Any) -> QueryEndpointResponse:
         _refuse_stream(fields)
         if fields.get("messages"):
-            fields["messages"] = [_Message.of(message) for message in fields["messages"]]
+            fields["messages"] = [_Plain.of(message) for message in fields["messages"]]
+        if fields.get("dataframe_split"):
+            fields["dataframe_split"] = _Plain.of(fields["dataframe_split"])
         if self._is_whole_body(name, fields):
             return self.send(name, fields["inputs"])
         return super().query(name, **fields)
@@ -190,12 +192,12 @@ def _are_messages(value: Any) -> bool:
     )
 
 
-class _Message(dict[str, Any]):
-    """A chat message given as a dict: the SDK asks its messages for `as_dict`."""
+class _Plain(dict[str, Any]):
+    """A chat message or a DataFrame given as a dict: the SDK asks its own for `as_dict`."""
 
     @classmethod
-    def of(cls, message: Any) -> Any:
-        return cls(message) if isinstance(message, Mapping) else message
+    def of(cls, given: Any) -> Any:
+        return cls(given) if isinstance(given, Mapping) else given
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self)

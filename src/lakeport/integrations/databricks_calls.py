@@ -17,6 +17,7 @@ import requests
 from databricks.sdk.core import ApiClient, Config, DatabricksError
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from lakeport.client.encode_json import to_json
 from lakeport.client.retry import Retry
 
 #: Seconds to connect, and for an answer where the SDK's `http_timeout_seconds` says nothing.
@@ -43,7 +44,7 @@ class Calls(ApiClient):
         return super().do(method, path, *rest, **options)
 
     def _ask(self, path: str, body: Any, options: dict[str, Any]) -> Any:
-        content = json.dumps(body, default=_plain, allow_nan=False).encode()
+        content = to_bytes(body)
         began, tries = time.monotonic(), 0
         while True:
             tries += 1
@@ -60,6 +61,14 @@ class Calls(ApiClient):
                         ) from error
                     raise
             self._sleep(wait)
+
+
+def to_bytes(body: Any) -> bytes:
+    """JSON. NaN becomes null, and infinity 1e999, as `lakeport.Client` has them."""
+    try:
+        return json.dumps(body, default=_plain, allow_nan=False).encode()
+    except ValueError:
+        return to_json(json.loads(json.dumps(body, default=_plain)))
 
 
 def pause(

@@ -9,15 +9,14 @@ Every call is asynchronous over one pooled client that lives as long as the app.
 
 import asyncio
 import math
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, NoReturn
 
 try:
     from fastapi import APIRouter, Body, Depends, HTTPException, Path, Request, Response, params
     from fastapi.responses import StreamingResponse
     from fastapi.routing import APIRoute
+    from fastapi.security import HTTPBearer
     from starlette.types import Receive, Scope, Send
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -25,9 +24,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 from lakeport.client import errors
+from lakeport.client.answers import Chat, Prediction
 from lakeport.client.async_client import AsyncClient
 from lakeport.client.encode import to_json
 from lakeport.client.retry import Retry
+from lakeport.integrations.fastapi_clients import Clients, while_wanted
 from lakeport.integrations.fastapi_models import (
     BatchInput,
     BatchItem,
@@ -41,9 +42,6 @@ from lakeport.integrations.fastapi_models import (
     ModelOutput,
     SignatureOutput,
 )
-
-#: Callers whose clients are kept, with pass-through: each has the details it may see.
-_CALLERS = 256
 
 #: A caller who waits is told of a busy endpoint at once: he knows better when to try again.
 BRIEF = Retry(attempts=2, base=0.1, deadline=1.0)
@@ -66,8 +64,8 @@ def serving_router(
     """A router with `/serving-endpoints`, `/{name}`, `/{name}/signature`, `/{name}/predict`,
     `/{name}/batch-predict` and `/{name}/chat`.
 
-    `client`: asked for everything, and closed by you; without one, `AsyncClient()` is made when the
-    app starts, and closed with it. `pass_token`: ask as the caller, with the token of
+    `client`: asked for everything, and closed by you; without one, an `AsyncClient` is made when it
+    is first needed, and closed with the app. `pass_token`: ask as the caller, with the token of
     `X-Forwarded-Access-Token` (which Databricks Apps send) or `Authorization: Bearer`; a request
     without one is 401. `concurrency`: requests to endpoints that run at once, for the whole router;
     more wait. `timeout`: seconds that an endpoint has for an answer; then 504. `retry`: when a
@@ -78,13 +76,16 @@ def serving_router(
     one that is not ready, 504 for a timeout, 502 for all else that went wrong behind this app, a
     refusal of the app's own token included.
     """
-    serving = _Serving(client, pass_token, concurrency, {"timeout": timeout, "retry": retry})
+    serving = Clients(client, pass_token, concurrency, timeout, retry)
+    answers = [*_ERRORS, _NO_TOKEN] if pass_token else _ERRORS
+    # It refuses nobody: the page gets its "Authorize" from it.
+    shown = [Depends(HTTPBearer(auto_error=False))] if pass_token else []
     router = APIRouter(
         route_class=_ErrorsMapped,
         lifespan=serving.lifespan,
-        dependencies=list(dependencies),
+        dependencies=[*dependencies, *shown],
         tags=list(tags),
-        responses={code: {"model": ErrorOutput, "description": text} for code, text in _ERRORS},
+        responses={code: {"model": ErrorOutput, "description": text} for code, text in answers},
     )
     _add_reading(router, serving)
     _add_asking(router, serving)
@@ -100,74 +101,12 @@ _ERRORS = (
     (503, "The endpoint is not ready."),
     (504, "The endpoint did not answer in time."),
 )
+#: What one item of a batch meets all of them do.
+_OF_ALL = (errors.NotFound, errors.PermissionDenied, errors.Unauthenticated)
+_NO_TOKEN = (401, "There is no token, or the workspace does not take it.")
 
 
-class _Serving:
-    """What the routes share: the client, its life, and how many requests run."""
-
-    def __init__(
-        self,
-        client: AsyncClient | None,
-        pass_token: bool,
-        concurrency: int,
-        options: dict[str, Any],
-    ) -> None:
-        """`options`: of every query."""
-        self._given = client
-        self._made: AsyncClient | None = None
-        self._pass_token = pass_token
-        self._callers: OrderedDict[str, AsyncClient] = OrderedDict()
-        self._concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
-        self.options = options
-
-    @asynccontextmanager
-    async def lifespan(self, _app: Any) -> AsyncIterator[None]:
-        # A semaphore belongs to the loop that first waits on it; an app may be started again.
-        self._slots = asyncio.Semaphore(self._concurrency)
-        try:
-            yield
-        finally:
-            self._callers.clear()
-            if self._made is not None:
-                await self._made.close()
-                self._made = None
-
-    @property
-    def slots(self) -> asyncio.Semaphore:
-        return self._slots
-
-    async def client(self, request: Request) -> AsyncClient:
-        """The client to ask for this request. Raises HTTPException 401."""
-        if self._given is None and self._made is None:
-            self._made = AsyncClient()
-        client = self._given or self._made
-        assert client is not None
-        if not self._pass_token:
-            return client
-        request.state.asks_as_caller = True
-        token = _token_of(request)
-        known = self._callers.pop(token, None) or client.with_token(token)
-        self._callers[token] = known
-        while len(self._callers) > _CALLERS:
-            self._callers.popitem(last=False)
-        return known
-
-
-def _token_of(request: Request) -> str:
-    if forwarded := request.headers.get("x-forwarded-access-token"):
-        return forwarded
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    raise HTTPException(
-        401,
-        "Expected a token in X-Forwarded-Access-Token or Authorization: Bearer.",
-        {"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _add_reading(router: APIRouter, serving: _Serving) -> None:
+def _add_reading(router: APIRouter, serving: Clients) -> None:
     Asking = Annotated[AsyncClient, Depends(serving.client)]  # noqa: N806 -- a type
 
     @router.get("/serving-endpoints", summary="List serving endpoints")
@@ -189,18 +128,22 @@ def _add_reading(router: APIRouter, serving: _Serving) -> None:
             return SignatureOutput.of(await client.signature(endpoint_name))
 
 
-def _add_asking(router: APIRouter, serving: _Serving) -> None:
+def _add_asking(router: APIRouter, serving: Clients) -> None:
     Asking = Annotated[AsyncClient, Depends(serving.client)]  # noqa: N806 -- a type
 
     @router.post("/serving-endpoints/{endpoint_name}/predict", summary="Predict")
     async def predict(
-        endpoint_name: EndpointName, model_input: ModelInput, client: Asking
+        endpoint_name: EndpointName, model_input: ModelInput, client: Asking, request: Request
     ) -> ModelOutput:
         """Predictions of a classic model, checked against its signature before they are asked."""
-        async with serving.slots:
-            answer = await client.predict(
-                endpoint_name, **model_input.query(), **serving.options, check_state=True
-            )
+
+        async def asked() -> Prediction:
+            async with serving.slots:
+                return await client.predict(
+                    endpoint_name, **model_input.query(), **serving.options, check_state=True
+                )
+
+        answer = await while_wanted(request, asked())
         return ModelOutput(
             predictions=answer.predictions,
             endpoint_name=endpoint_name,
@@ -210,7 +153,7 @@ def _add_asking(router: APIRouter, serving: _Serving) -> None:
 
     @router.post("/serving-endpoints/{endpoint_name}/batch-predict", summary="Predict several")
     async def batch_predict(
-        endpoint_name: EndpointName, batch: BatchInput, client: Asking
+        endpoint_name: EndpointName, batch: BatchInput, client: Asking, request: Request
     ) -> BatchOutput:
         """One request for each item, at once as far as `concurrency` allows; an item that fails
         says so in its place. What concerns every item (no such endpoint, no permission) fails the
@@ -225,17 +168,23 @@ def _add_asking(router: APIRouter, serving: _Serving) -> None:
             async with serving.slots:
                 try:
                     answer = await client.predict(endpoint_name, **item.query(), **serving.options)
+                except _OF_ALL:
+                    raise
                 except errors.LakeportError as error:
-                    return BatchItem(index=index, error=error.message)
+                    return BatchItem(index=index, error=error.message, status=_status(error))
             return BatchItem(index=index, predictions=answer.predictions)
 
-        items = batch.items()
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(index, item)) for index, item in enumerate(items)]
+        async def every(items: list[ModelInput]) -> list[BatchItem]:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(*each)) for each in enumerate(items)]
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+            return [task.result() for task in tasks]
+
+        results = await while_wanted(request, every(batch.items()))
         return BatchOutput(
-            results=[task.result() for task in tasks],
-            endpoint_name=endpoint_name,
-            total_requests=len(items),
+            results=results, endpoint_name=endpoint_name, total_requests=len(results)
         )
 
     @router.post(
@@ -251,20 +200,28 @@ def _add_asking(router: APIRouter, serving: _Serving) -> None:
         },
     )
     async def chat(
-        endpoint_name: EndpointName, chat_input: Annotated[ChatInput, Body()], client: Asking
+        endpoint_name: EndpointName,
+        chat_input: Annotated[ChatInput, Body()],
+        client: Asking,
+        request: Request,
     ) -> Any:
         """The answer of a chat model, whole or in pieces as they come."""
         if chat_input.stream:
-            return await _streamed(serving, client, endpoint_name, chat_input)
-        async with serving.slots:
-            answer = await client.chat(
-                endpoint_name, chat_input.messages, **chat_input.fields(), **serving.options
+            return await while_wanted(
+                request, _streamed(serving, client, endpoint_name, chat_input)
             )
-        return ChatOutput.of(answer, endpoint_name)
+
+        async def asked() -> Chat:
+            async with serving.slots:
+                return await client.chat(
+                    endpoint_name, chat_input.messages, **chat_input.fields(), **serving.options
+                )
+
+        return ChatOutput.of(await while_wanted(request, asked()), endpoint_name)
 
 
 async def _streamed(
-    serving: _Serving, client: AsyncClient, name: str, chat_input: ChatInput
+    serving: Clients, client: AsyncClient, name: str, chat_input: ChatInput
 ) -> Response:
     """A stream, once its first piece is there: what fails before has an honest status."""
     slots = serving.slots
@@ -340,7 +297,10 @@ def _refuse(error: errors.LakeportError, as_caller: bool) -> NoReturn:
     headers: dict[str, str] = {}
     if isinstance(error, errors.ApiError) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if as_caller and isinstance(error, errors.Unauthenticated):  # his token, not the app's
+    elif isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = "1"
+    if as_caller and isinstance(error, errors.Unauthenticated | errors.ConfigError):
+        # The caller's token, not the app's.
         status, headers["WWW-Authenticate"] = 401, "Bearer"
     raise HTTPException(status, error.message, headers or None) from error
 

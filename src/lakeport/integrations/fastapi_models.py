@@ -229,6 +229,9 @@ class BatchItem(_Out):
     index: int
     predictions: Any = None
     error: str | None = None
+    status: int | None = Field(
+        None, description="With an error: what a single request would be answered."
+    )
 
 
 class BatchOutput(_Out):
@@ -267,8 +270,8 @@ class ChatInput(BaseModel):
         return self.model_dump(exclude={"messages", "stream"}, exclude_none=True)
 
 
-#: Options of a query that no caller may set.
-_OPTIONS = {"check_state", "entity", "headers", "retry", "timeout", "validate"}
+#: Options and arguments of a query that no caller may set.
+_OPTIONS = {"check_state", "entity", "headers", "name", "retry", "self", "timeout", "validate"}
 
 
 class ChatUsage(_Out):

@@ -1,12 +1,17 @@
+import errno
 import json
+from typing import Any, cast
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from lakeport.cli.connection import CommandFailed, Session, connected, early, shared
+from lakeport.cli.output import Output
+from lakeport.cli.retrying import Telling
 from lakeport.client import errors
 
+AWAY = ("Refused", "Broke")
 CASES = [
     (errors.NotFound("No.", status=404, error_code="RESOURCE_DOES_NOT_EXIST"), 3),
     (errors.Unauthenticated("No.", status=401), 4),
@@ -77,6 +82,38 @@ def test_an_error_is_a_document_where_programs_read(error: Exception, status: in
     assert result.exit_code == status
     assert document["message"] == error.message  # type: ignore[attr-defined]
     assert document["error_code"]
+
+
+def test_a_full_disk_is_no_traceback() -> None:
+    result = run(OSError(errno.ENOSPC, "No space left on device"))
+
+    assert (result.exit_code, result.stderr) == (1, "Error: IO_ERROR: No space left on device\n")
+
+
+@pytest.mark.parametrize("reply", ["<html>Welcome</html>", [], None, 3])
+def test_another_servers_answer_is_refused(reply: object) -> None:
+    class Elsewhere:
+        host = "https://www.example.com"
+
+        def request(self, *_: object) -> object:
+            return reply
+
+    session = Session(Output(), None, None)
+    session._client = cast(Any, Elsewhere())
+
+    with pytest.raises(errors.BadAnswer, match=r"https://www\.example\.com a Databricks workspace"):
+        session.ask("GET", "/api/2.0/serving-endpoints")
+
+
+def test_the_first_try_again_is_told_and_the_rule_is_the_usual_one() -> None:
+    said: list[str] = []
+    rule = Telling(note=said.append)
+    away, broke = (errors.ConnectionFailed(f"{word}.", sent=word == "Broke") for word in AWAY)
+
+    assert rule.allows(away)
+    assert rule.allows(away)
+    assert not Telling(note=said.append).allows(broke)
+    assert said == ["Refused. Trying again …"]
 
 
 def test_a_document_has_what_else_is_known() -> None:

@@ -67,6 +67,8 @@ def test_each_verb_says_how_it_is_used(verb: object) -> None:
         (["update-config", "a"], "Missing option '--json'"),
         (["patch", "a", "--json", "@/nowhere"], "No such file"),
         (["get"], "Missing argument 'NAME'"),
+        (["get", ""], "'NAME': it is empty"),
+        (["get-permissions", ""], "'SERVING_ENDPOINT_ID': it is empty"),
         (["destroy"], "No such command 'destroy'"),
         (["list", "-o", "csv"], "'csv' is not one of"),
     ],

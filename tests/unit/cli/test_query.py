@@ -68,6 +68,7 @@ def test_an_answer_is_the_whole_body_where_programs_read(
         (["--json", "{}", "--text", "a"], "give one"),
         (["--json", "[1]"], "must be a JSON object"),
         (["--stream", "--json", '{"inputs": [1]}'], "--stream is for chats"),
+        (["--stream", "--json", '{"messages": [], "name": "b", "timeout": 1}'], "name, timeout"),
         (["--text", "a", "--timeout", "3"], "not a duration"),
     ],
 )

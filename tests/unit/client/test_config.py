@@ -128,6 +128,16 @@ def test_nothing_at_all(tmp_path: Path) -> None:
         load(environ={"DATABRICKS_CONFIG_FILE": str(tmp_path / "none")})
 
 
+def test_an_empty_token_is_named_at_once(environ: dict[str, str]) -> None:
+    environ |= {"DATABRICKS_HOST": "a.example.com", "DATABRICKS_TOKEN": ""}
+
+    with pytest.raises(ConfigError, match="DATABRICKS_TOKEN is empty"):
+        load(environ=environ)
+    # It is no more than a missing one where there is another.
+    assert token_of(load(token="t1", environ=environ)) == "t1"
+    assert token_of(load(profile="staging", environ=environ)) == OTHER
+
+
 def test_a_token_without_a_host() -> None:
     with pytest.raises(ConfigError, match="DATABRICKS_HOST"):
         load(token="t", environ={})
