@@ -44,6 +44,7 @@ LAYERS = {
     "lakeport.api": 5,
     "lakeport.application": 6,
     "lakeport.cli": 7,
+    "lakeport.__main__": 8,
     "lakeport.auth": ADAPTER,
     "lakeport.models.mlflow": ADAPTER,
     "lakeport.providers": ADAPTER,

@@ -1,5 +1,6 @@
 """The pytest plugin as its users have it: fixtures of this run, and runs of other projects."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied, Unauth
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.serving import EndpointStateConfigUpdate, EndpointStateReady
 from mlflow.models import infer_signature
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from lakeport import Client, InvalidInput, LakeportError, NotReady
 from lakeport.testing import Workspace
@@ -177,7 +180,6 @@ def test_fitted_models_and_registered_ones(
     lakeport_workspace: Workspace, sdk: WorkspaceClient, tmp_path: Path
 ) -> None:
     from mlflow.pyfunc import PythonModel
-    from sklearn.linear_model import LinearRegression
 
     class Tripled(PythonModel):
         """Of this module, which no worker can import."""
@@ -208,6 +210,34 @@ def test_fitted_models_and_registered_ones(
     lakeport_workspace.serve(logged.model_uri, name="registered")
 
     assert query("registered", inputs=[[3.0]]).predictions == pytest.approx([6.0])
+
+
+@pytest.mark.slow
+def test_a_model_of_the_applications_own_package(
+    lakeport_workspace: Workspace,
+    sdk: WorkspaceClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    package = tmp_path / "shop_of_a_test"
+    package.mkdir()
+    (package / "prices.py").write_text(
+        "def doubled(rows): return [[2 * value for value in row] for row in rows]\n"
+    )
+    (package / "steps.py").write_text(
+        "from sklearn.base import BaseEstimator, TransformerMixin\n"
+        "from shop_of_a_test.prices import doubled\n"
+        "class Doubled(TransformerMixin, BaseEstimator):\n"
+        "    def fit(self, X, y=None): return self\n"
+        "    def transform(self, X): return doubled(X)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    steps = importlib.import_module("shop_of_a_test.steps")
+    model = make_pipeline(steps.Doubled(), LinearRegression()).fit([[0.0], [1.0]], [0.0, 2.0])
+
+    lakeport_workspace.serve(model, name="own")
+
+    assert sdk.serving_endpoints.query("own", inputs=[[3.0]]).predictions == pytest.approx([6.0])
 
 
 @pytest.mark.slow
@@ -549,6 +579,7 @@ def test_app(lakeport_workspace):
 
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     assert gone or alive
+    assert not list(folder.glob("lakeport-*"))
 
 
 def test_a_functions_signature_is_shown_and_checked(lakeport_workspace: Workspace) -> None:

@@ -10,17 +10,17 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from lakeport.testing import replies
+from lakeport.testing import replies, taken
 from lakeport.testing.frames import frame_of
 from lakeport.testing.records import digest_of
 from lakeport.worker import chat, codec, protocol, refusal
-from lakeport.worker.codec import Document, Interface, Scoring
+from lakeport.worker.codec import Document, Scoring
 from lakeport.worker.refusal import Refusal
 from lakeport.worker.scorer import Call
 
@@ -30,6 +30,8 @@ MAX_BODY: Final = 16 * 1024 * 1024
 _SMALL: Final = 64 * 1024
 #: Forms of a body whose value goes to the function as it is, where no signature says otherwise.
 _VALUES: Final = ("inputs", "instances")
+#: What a generator has after its last item.
+_NO_MORE: Final = object()
 
 
 @dataclass(eq=False)
@@ -74,9 +76,9 @@ class Function:
         self._function = function
         self._name = name
         self._loop = loop
-        self._takes_params = _takes_params(function)
-        self._pyfunc = None if signature is None else _pyfunc(self, signature)
-        self._interface = _interface(signature)
+        self._takes_params = taken.takes_params(function)
+        self._pyfunc = None if signature is None else taken.pyfunc(self, signature)
+        self._interface = taken.interface(signature)
 
     def frames(self, job: Job) -> Generator[tuple[bool, bytes]]:
         """All frames that answer a call, and whether each is a chunk."""
@@ -144,6 +146,8 @@ class Function:
             return self._awaited(job, result) if inspect.isawaitable(result) else result
         except BaseException as error:
             job.failed(error)
+            if isinstance(error, GeneratorExit):  # it would end the generators that it passes
+                raise Refusal(refusal.EVALUATION_FAILED) from error
             raise
 
     def _awaited(self, job: Job, awaitable: Awaitable[Any]) -> Any:
@@ -158,22 +162,24 @@ class Function:
     def _chunks(self, job: Job, result: Any) -> Iterator[Any]:
         """The items of a generator, plain or asynchronous. Raises what it raises."""
         try:
-            if isinstance(result, AsyncIterator):
-                while True:
-                    try:
-                        item = self._awaited(job, anext(result))
-                    except StopAsyncIteration:
-                        return
-                    yield item
-            else:
-                yield from result
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            job.failed(error)
-            raise
+            while (item := self._next(job, result)) is not _NO_MORE:
+                yield item
         finally:
             self._close(job, result)
+
+    def _next(self, job: Job, result: Any) -> Any:
+        """A generator's next item, or _NO_MORE."""
+        try:
+            if not isinstance(result, AsyncIterator):
+                return next(result, _NO_MORE)
+            with suppress(StopAsyncIteration):
+                return self._awaited(job, anext(result))
+            return _NO_MORE
+        except BaseException as error:
+            job.failed(error)
+            if isinstance(error, GeneratorExit):  # it would end the generators that it passes
+                raise Refusal(refusal.EVALUATION_FAILED) from error
+            raise
 
     def _close(self, job: Job, result: Any) -> None:
         if isinstance(result, AsyncIterator) and hasattr(result, "aclose"):
@@ -205,7 +211,7 @@ class Function:
             events = dialogue.events(events)
         try:
             # The first before the STREAM frame: a failure up to here is an honest answer.
-            first = [codec.event_json(event) for event in _one(events)]
+            first = [_event(job, event) for event in _one(events)]
             note = _note(document)
             yield False, protocol.frame(protocol.STREAM, job.id, note=note, status=200)
             note = b""
@@ -213,7 +219,7 @@ class Function:
                 for event in first:
                     yield True, protocol.frame(protocol.CHUNK, job.id, event)
                 for item in events:
-                    yield True, protocol.frame(protocol.CHUNK, job.id, codec.event_json(item))
+                    yield True, protocol.frame(protocol.CHUNK, job.id, _event(job, item))
             except GeneratorExit:
                 raise
             except BaseException as error:  # noqa: BLE001  it has begun: its end has to tell
@@ -225,8 +231,24 @@ class Function:
 
 
 def _whole(job: Job, document: Document | None, scoring: Scoring, result: Any) -> bytes:
-    body = answer_json(result, bare=scoring.bare)
+    with _writing(job):
+        body = answer_json(result, bare=scoring.bare)
     return protocol.frame(protocol.ANSWER, job.id, body, note=_note(document), status=200)
+
+
+@contextmanager
+def _writing(job: Job) -> Iterator[None]:
+    """A test is told why what its function returned could not be written, as its caller is."""
+    try:
+        yield
+    except Refusal as refused:
+        job.failed(refused.__cause__ or refused)
+        raise
+
+
+def _event(job: Job, item: Any) -> bytes:
+    with _writing(job):
+        return codec.event_json(item)
 
 
 def _note(document: Document | None) -> bytes:
@@ -263,6 +285,9 @@ def _one(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _streams(result: Any) -> bool:
+    mock = sys.modules.get("unittest.mock")
+    if mock is not None and isinstance(result, mock.NonCallableMock):
+        return False  # a MagicMock has what any iterator has, and no end
     return isinstance(result, (Iterator, AsyncIterator))
 
 
@@ -270,52 +295,6 @@ def _joined(items: list[Any], document: Document) -> Any:
     """What a generator yielded, for a caller that asked for no stream."""
     texts = document.bare and bool(items) and all(isinstance(item, str) for item in items)
     return "".join(items) if texts else items
-
-
-def _takes_params(function: Callable[..., Any]) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin, which does not tell
-        return False
-    try:
-        signature.bind(None)
-    except TypeError:
-        with suppress(TypeError):
-            signature.bind(None, params=None)
-            return True
-        raise TypeError(
-            f"{function!r} cannot be served: it must take the request as its one argument, and "
-            "may take `params` as a second."
-        ) from None
-    return "params" in list(signature.parameters)[1:]
-
-
-def _interface(signature: Any) -> Interface:
-    if signature is None:
-        return Interface(schema=None, params=frozenset(), type_hinted=False)
-    params = signature.params.params if signature.params else ()
-    schema = signature.inputs
-    named = schema is not None and schema.has_input_names()
-    return Interface(
-        schema=schema,
-        params=frozenset(param.name for param in params),
-        type_hinted=False,
-        required=frozenset(schema.required_input_names() if named else ()),
-    )
-
-
-def _pyfunc(function: Function, signature: Any) -> Any:
-    """MLflow's own model around a function, for its enforcement of signatures."""
-    from mlflow.models import Model, ModelSignature  # noqa: PLC0415  heavy, and seldom needed
-    from mlflow.pyfunc import PyFuncModel  # noqa: PLC0415
-
-    if not isinstance(signature, ModelSignature):
-        raise TypeError(
-            f"signature: expected mlflow.models.ModelSignature, as infer_signature gives, not "
-            f"{type(signature).__name__}."
-        )
-    flavors = {"python_function": {"loader_module": "lakeport.testing"}}
-    return PyFuncModel(Model(signature=signature, flavors=flavors), function)
 
 
 def _refusal_of(job: Job, error: BaseException) -> Refusal:

@@ -3,9 +3,10 @@
 import importlib
 import logging
 import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def flavor_of(model: object) -> str | None:
 def save(model: object, folder: Path, *, signature: Any = None) -> None:
     """Save a model with its flavor. `signature`: an MLflow ModelSignature.
 
-    No requirements are noted: it runs in the environment that it was made in. Raises what MLflow
-    raises for a model that cannot be saved.
+    No requirements are noted: it runs in the environment that it was made in, and finds the code
+    that lies beside the tests. Raises what MLflow raises for a model that cannot be saved.
     """
     flavor = flavor_of(model)
     assert flavor is not None
@@ -61,6 +62,7 @@ def save(model: object, folder: Path, *, signature: Any = None) -> None:
             module.save_model(model, str(folder), serialization_format="cloudpickle", **options)
         else:
             module.save_model(model, str(folder), **options)
+        _link_code(folder)
 
 
 @contextmanager
@@ -76,6 +78,40 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def _link_code(folder: Path) -> None:
+    """Have a saved model import what this process did from elsewhere than its environment, an
+    application's own package: as the code that MLflow saves with a model, but as links."""
+    from mlflow.models import Model  # noqa: PLC0415  heavy; loaded by now
+
+    code = folder / "code"
+    code.mkdir(exist_ok=True)
+    for name, place in _own_code().items():
+        with suppress(FileExistsError):
+            (code / name).symlink_to(place)
+    saved = Model.load(str(folder))
+    saved.flavors["python_function"]["code"] = "code"
+    saved.save(str(folder / "MLmodel"))
+
+
+def _own_code() -> dict[str, Path]:
+    """Files and folders of the modules that were imported from elsewhere than the environment."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in kinds]
+    found: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name in ("__main__", "lakeport"):
+            continue
+        # A folder without __init__.py has a path only; a built-in module has neither.
+        places = [str(path) for path in getattr(module, "__path__", None) or ()]
+        if not places and (file := getattr(module, "__file__", None)):
+            places = [str(file)]
+        for place in (Path(path).resolve() for path in places):
+            own = not any(place.is_relative_to(path) for path in installed)
+            if own and place.exists() and not {"site-packages", "dist-packages"} & set(place.parts):
+                found[name if place.is_dir() else place.name] = place
+    return found
 
 
 def _pickle_by_value(kind: type) -> None:

@@ -124,6 +124,8 @@ class Fault:
         self.kind: str = document["kind"]
         self._look = look
         self._clear = clear
+        #: As it was when it was cleared.
+        self._cleared: Mapping[str, Any] | None = None
 
     @property
     def left(self) -> int | None:
@@ -133,12 +135,13 @@ class Fault:
 
     @property
     def hits(self) -> int:
-        """Calls that met it; 0 when it was cleared."""
-        found = self._now()
+        """Calls that met it, until it was cleared; 0 where another way than `clear` did so."""
+        found = self._now() or self._cleared
         return 0 if found is None else int(found["hits"])
 
     def clear(self) -> None:
         """The endpoint answers as before. Says nothing when it is gone already."""
+        self._cleared = self._now() or self._cleared
         self._clear(self.id)
 
     def __enter__(self) -> Self:

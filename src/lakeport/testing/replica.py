@@ -45,14 +45,20 @@ class Run:
 
 
 class Loop:
-    """An asyncio loop on a thread of its own: sockets, and the coroutines of functions."""
+    """An asyncio loop on a thread of its own: for sockets, or for the coroutines of functions."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "lakeport-replicas") -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self.loop.run_forever, name="lakeport-replicas", daemon=True
-        )
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing:
+            # A coroutine that raises these ends its loop, and all the others would wait for ever;
+            # who awaits it is told as well.
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine; not to be called on the loop itself."""
@@ -62,6 +68,7 @@ class Loop:
         """Whatever still runs is cancelled."""
         with suppress(TimeoutError):
             self.run(_cancel_all())
+        self._closing = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(_PATIENCE)
         if not self._thread.is_alive():  # a coroutine that never lets go holds it
@@ -85,12 +92,14 @@ class Replica:
         *,
         name: str,
         loop: Loop,
+        functions: Loop,
         signature: Any = None,
         ran: Callable[[Run], None] = lambda run: None,
     ) -> None:
-        """As `Function`; raises TypeError as it does. `ran` is told of each run, on its thread,
-        before the caller has the end of its answer."""
-        self._answers = Function(function, name=name, loop=loop.loop, signature=signature)
+        """As `Function`; raises TypeError as it does. `loop`: for the socket; `functions`: for what
+        is awaited, another one, which a function may block. `ran` is told of each run, on its
+        thread, before the caller has the end of its answer."""
+        self._answers = Function(function, name=name, loop=functions.loop, signature=signature)
         self._loop = loop
         self._secret = secrets.token_hex(16)
         self._server: asyncio.Server | None = None

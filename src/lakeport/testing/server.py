@@ -97,7 +97,8 @@ def _begin(folder: Path, token: str, python: str) -> "subprocess.Popen[bytes]":
     # By its path: the guard is a script that imports nothing of ours.
     guard = Path(lakeport.__file__).parent / "processes" / "guard.py"
     command = [
-        *(sys.executable, "-I", "-S", str(guard), "--grace", f"{GRACE:g}", "--"),
+        *(sys.executable, "-I", "-S", str(guard), "--grace", f"{GRACE:g}"),
+        *("--folder", str(folder), "--"),
         *(python, "-c", _ENTRY, "serve"),
         *("--faults", "--home", str(folder / "home"), "--port", "0"),
         *("--host", "127.0.0.1", "--stop-grace", "0"),

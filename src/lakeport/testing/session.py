@@ -47,7 +47,7 @@ class Session:
             encoding="utf-8",
         )
         self._lock = threading.Lock()
-        self._loop: Loop | None = None
+        self._loops: tuple[Loop, Loop] | None = None
         self._sockets: Path | None = None
         self._replicas: dict[str, Replica] = {}
         self._runs: dict[str, deque[Run]] = {}
@@ -56,8 +56,8 @@ class Session:
         """The server has ended, and its folder is gone, when this returns."""
         for name in list(self._replicas):
             self.forget(name)
-        if self._loop is not None:
-            self._loop.close()
+        for loop in self._loops or ():
+            loop.close()
         self._server.close()
 
     # --- the environment ------------------------------------------------------------------------
@@ -106,13 +106,20 @@ class Session:
         from lakeport.testing.replica import Loop, Replica  # noqa: PLC0415
 
         with self._lock:
-            if self._loop is None:
-                self._loop = Loop()
+            if self._loops is None:
+                # Two: a coroutine that blocks its loop may wait for another endpoint's answer.
+                self._loops = Loop(), Loop("lakeport-functions")
             if self._sockets is None:
                 self._sockets = Path(self.api.call("GET", f"{_LAKEPORT}/workspace")["sockets"])
             runs = self._runs.setdefault(name, deque(maxlen=_RUNS))
+            sockets, functions = self._loops
             replica = Replica(
-                function, name=name, loop=self._loop, signature=signature, ran=runs.append
+                function,
+                name=name,
+                loop=sockets,
+                functions=functions,
+                signature=signature,
+                ran=runs.append,
             )
             address = replica.open(self._sockets / f"{secrets.token_hex(6)}.sock")
             old, self._replicas[name] = self._replicas.get(name), replica

@@ -93,4 +93,6 @@ def test_a_fault_is_cleared_once_and_tells_what_is_left() -> None:
     with fault:
         assert (fault.left, fault.hits) == (2, 1)
 
-    assert (fault.left, fault.hits) == (0, 0)
+    assert (fault.left, fault.hits) == (0, 1)
+    fault.clear()
+    assert fault.hits == 1

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import orjson
 import pandas as pd
@@ -60,15 +60,29 @@ def loop() -> Iterator[Loop]:
     loop.close()
 
 
+@pytest.fixture(scope="module")
+def functions() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
 @pytest.fixture
 async def serve(
-    loop: Loop, tmp_path_factory: pytest.TempPathFactory
+    loop: Loop, functions: Loop, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Callable[..., Any]]:
     opened: list[Served] = []
 
     async def open_one(function: Callable[..., Any], *, signature: Any = None) -> Served:
         runs: list[Run] = []
-        replica = Replica(function, name="mine", loop=loop, signature=signature, ran=runs.append)
+        replica = Replica(
+            function,
+            name="mine",
+            loop=loop,
+            functions=functions,
+            signature=signature,
+            ran=runs.append,
+        )
         path = tmp_path_factory.mktemp("s", numbered=True) / "s"
         address = await asyncio.to_thread(replica.open, path)
         served = Served(replica, await UnixConnector().connect(address), address, runs)
@@ -187,12 +201,12 @@ def test_a_function_that_takes_something_else_is_refused(
     loop: Loop, function: Callable[..., Any]
 ) -> None:
     with pytest.raises(TypeError, match="must take the request as its one argument"):
-        Replica(function, name="mine", loop=loop)
+        Replica(function, name="mine", loop=loop, functions=loop)
 
 
 def test_a_signature_of_another_kind_is_refused(loop: Loop) -> None:
     with pytest.raises(TypeError, match=r"expected mlflow\.models\.ModelSignature.*not dict"):
-        Replica(lambda x: x, name="mine", loop=loop, signature={"a": "long"})
+        Replica(lambda x: x, name="mine", loop=loop, functions=loop, signature={"a": "long"})
 
 
 # --- how it runs --------------------------------------------------------------------------------
@@ -272,13 +286,55 @@ async def test_what_it_raises_is_told_to_the_test_alone(
     assert served.runs[-1].error is raised
 
 
-async def test_what_json_cannot_say_is_a_400(serve: Callable[..., Any]) -> None:
-    served = await serve(lambda _: object())
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_ends_a_thread_ends_no_loop(
+    serve: Callable[..., Any], error: BaseException, stream: bool
+) -> None:
+    async def fails(_: Any) -> Any:
+        raise error
+
+    async def fails_later(_: Any) -> Any:
+        yield 1
+        raise error
+
+    served = await serve(fails_later if stream else fails)
+
+    if stream:
+        with pytest.raises(StreamFailed):
+            _ = [item async for item in await served.stream({"inputs": 1, "stream": True})]
+    else:
+        assert (await served.ask({"inputs": 1}))[0] == 400
+    assert served.runs[-1].error is error
+    assert error.__cause__ is None
+    assert await (await serve(AsyncMock(return_value=2))).ask({"inputs": 1}) == (
+        200,
+        {"predictions": 2},
+    )
+
+
+async def test_a_coroutine_that_blocks_may_wait_for_another_endpoint(
+    serve: Callable[..., Any],
+) -> None:
+    inner = await serve(lambda value: value + 1)
+    here = asyncio.get_running_loop()
+
+    async def outer(value: int) -> Any:
+        asked = asyncio.run_coroutine_threadsafe(inner.ask({"inputs": value}), here)
+        return asked.result(20)[1]["predictions"]
+
+    assert await (await serve(outer)).ask({"inputs": 1}) == (200, {"predictions": 2})
+
+
+@pytest.mark.parametrize("result", [object(), MagicMock()], ids=["object", "mock"])
+async def test_what_json_cannot_say_is_a_400(serve: Callable[..., Any], result: object) -> None:
+    served = await serve(lambda _: result)
 
     status, (code, message) = await served.ask({"inputs": 1})
 
     assert (status, code) == (400, "BAD_REQUEST")
     assert "cannot be written as JSON" in message
+    assert "JSON serializable" in str(served.runs[-1].error)
 
 
 # --- chat and streams ---------------------------------------------------------------------------

@@ -1,0 +1,5 @@
+"""`python -m lakeport`: the command."""
+
+from lakeport.cli.main import main
+
+main()
