@@ -1,6 +1,7 @@
 """Queries of `lakeport.WorkspaceClient`, with both versions of the SDK."""
 
 import json
+import math
 import threading
 from datetime import date
 from enum import Enum
@@ -177,12 +178,16 @@ def test_values_that_json_has_no_word_for_are_sent() -> None:
         client = WorkspaceClient(config=config(host))
         query_endpoint("m", {"dataframe_split": split}, client=client)
         query_endpoint("m", {"inputs": Array()}, client=client)
+        query_endpoint("m", {"inputs": [math.nan, 1.5]}, client=client)
+        client.serving_endpoints.query("m", dataframe_split={"columns": ["a"], "data": [[1]]})
         with pytest.raises(TypeError, match="A set is no JSON"):
             query_endpoint("m", {"inputs": {1, 2}}, client=client)
 
     assert [json.loads(body) for body in asked] == [
         {"dataframe_split": {"columns": ["a"], "data": [["2026-01-02"], ["large"]]}},
         {"inputs": [1.0, 2.0]},
+        {"inputs": [None, 1.5]},
+        {"dataframe_split": {"columns": ["a"], "data": [[1]]}},
     ]
 
 

@@ -23,6 +23,17 @@ SAID = {
         "['databricks-claude-sonnet-4', 'llama-chat-endpoint'] []",
     ),
     "inspect": ("iris-1: iris version 1, 100 % of the requests", "sepal length (cm) double"),
+    "query-classic": (
+        "[0, 2]\niris-1 ",
+        "[6.0, 15.0]\n[3.0, 7.0]\n",
+        "did you mean it by 'petal_width'?\nsepal length (cm) 1 expected a number, got 'long'\n",
+    ),
+    "features": (
+        "[32.2, 61.9]\n[45.155]\n[41.0, 41.0]\n",
+        "The source has no features for customer_id=12345.",
+    ),
+    "logging": (),
+    "fastapi": (),
     "chat": ("stop", "databricks-claude-sonnet-4"),
     "error-handling": (
         "{'predictions': [0]}",
@@ -56,6 +67,15 @@ def test_the_examples_of_a_page_run(page: str, server: ServerProcess, tmp_path: 
     assert done.returncode == 0, done.stderr
     for words in SAID[page]:
         assert words in done.stdout
+    if page == "logging":
+        assert '"predictions":[32.2]' in (tmp_path / "predictions.jsonl").read_text()
+
+
+def test_every_page_is_run() -> None:
+    # Those of batches run beside the tests of batches; one has no examples.
+    others = {"batch", "original-guide"}
+
+    assert {page.stem for page in PAGES.glob("*.md")} == SAID.keys() | others
 
 
 def test_each_of_the_eight_best_practices_is_there() -> None:

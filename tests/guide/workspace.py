@@ -11,13 +11,13 @@ from tests.models.fixtures import PutWeights, SavedModel
 
 CHATS = ("databricks-claude-sonnet-4", "llama-chat-endpoint")
 CHAT_MODEL = "smollm2-135m-instruct"
-CODE = Path(__file__).with_name("any_width.py")
+CODE, RISK = Path(__file__).with_name("any_width.py"), Path(__file__).with_name("risk.py")
 
 
 @contextmanager
 def guide_workspace(saved_model: SavedModel, put_weights: PutWeights) -> Iterator[ServerProcess]:
-    """`my-model-endpoint` and `fraud-detection` take rows of any width; `iris` has a signature; the
-    two chats are one small model."""
+    """`my-model-endpoint` and `fraud-detection` take rows of any width; `iris` and `risk` have a
+    signature; the two chats are one small model."""
     with tempfile.TemporaryDirectory(prefix="lakeport-") as folder:
         home = Path(folder, "home")
         put_weights(home, CHAT_MODEL)
@@ -43,16 +43,26 @@ def exported(server: ServerProcess) -> dict[str, str]:
 
 def _serve_models(server: ServerProcess, folder: Path, saved_model: SavedModel) -> None:
     import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
 
+    takes = Schema([ColSpec("double", "balance"), ColSpec("long", "age")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow would like a signature
         mlflow.pyfunc.save_model(
             folder / "row_sums", python_model=str(CODE), pip_requirements=["mlflow"]
         )
+        mlflow.pyfunc.save_model(
+            folder / "risk",
+            python_model=str(RISK),
+            pip_requirements=["mlflow"],
+            signature=ModelSignature(inputs=takes),
+        )
     for endpoint, model, files in (
         ("my-model-endpoint", "row_sums", folder / "row_sums"),
         ("fraud-detection", "fraud", folder / "row_sums"),
         ("iris", "iris", saved_model("iris")),
+        ("risk", "risk", folder / "risk"),
     ):
         version = server.register(model, files)
         server.create(endpoint, entity(f"{model}-{version}", model, version))

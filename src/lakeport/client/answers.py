@@ -43,7 +43,8 @@ class Prediction(Answer):
     predictions: Any = None
 
     def __len__(self) -> int:
-        return len(self.predictions)
+        """Of `predictions`; 1 of a single value."""
+        return len(self.predictions) if isinstance(self.predictions, (list, Mapping)) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,8 @@ T = TypeVar("T")
 class AsyncClient:
     """A serving workspace, Lakeport or Databricks, as seen by an application on an event loop.
 
-    For the tasks of one loop. Connections are pooled and kept; `close` or an `async with` ends
-    them. A call that is cancelled hangs up at once.
+    Connections are pooled and kept, for each event loop its own; `close` or an `async with` ends
+    those of the running one. A call that is cancelled hangs up at once.
     """
 
     def __init__(

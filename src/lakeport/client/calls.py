@@ -151,11 +151,12 @@ def to_bytes(body: Any) -> bytes:
         raise InvalidInput(f"body: expected plain JSON values: {error}.") from None
 
 
-def seconds(timeout: float | None) -> float | None:
+def seconds(timeout: Any) -> float | None:
     """Raises InvalidInput unless it is a time."""
-    if timeout is not None and not timeout > 0:
-        raise InvalidInput(f"timeout={timeout}: expected seconds, more than 0.")
-    return timeout
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise InvalidInput(f"timeout={timeout!r}: expected seconds, more than 0.")
+    known: float | None = timeout
+    return known
 
 
 def named(name: Any) -> str:

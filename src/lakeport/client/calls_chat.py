@@ -13,14 +13,15 @@ from lakeport.client.calls_query import (
     checked,
     expect,
     forget,
+    is_for_responses,
     prepared,
     query,
     record,
     request_of,
 )
-from lakeport.client.encode import Given
-from lakeport.client.errors import BadAnswer, LakeportError
-from lakeport.client.flow import Flow
+from lakeport.client.encode import Encoded, Given
+from lakeport.client.errors import BadAnswer, BadRequest, LakeportError
+from lakeport.client.flow import Flow, Request
 from lakeport.client.readings import loads, read_chunk
 from lakeport.client.refusals import error_in_stream
 from lakeport.client.sse import EventParser
@@ -73,6 +74,15 @@ def open_chat(
     if own.check_state:
         yield from check_state(context, name)
     given = Given(messages=messages, fields={**more, "stream": True})
+    try:
+        return (yield from _opened(context, name, given, own))
+    except BadRequest as error:
+        if not (yield from is_for_responses(context, name, given, error)):
+            raise
+    return (yield from _opened(context, name, given, own))
+
+
+def _opened(context: Context, name: str, given: Given, own: Options) -> Flow[OpenChat]:
     encoded = yield from prepared(context, name, given, own)
     request = request_of(name, encoded, own, stream=True)
     began, now = context.clock(), context.now()
@@ -80,9 +90,9 @@ def open_chat(
         reply = yield from send(context, request, own.retry)
     except LakeportError as error:
         forget(context, name, error)
-        record(context, name, encoded.document, now, context.clock() - began, error=error)
+        record(context, request, encoded, now, context.clock() - began, error=error)
         raise
-    reading = ChatReading(context, name, encoded.document, reply, began=began, now=now)
+    reading = ChatReading(context, name, request, encoded, reply, began=began, now=now)
     return OpenChat(reply.response.stream, reading)
 
 
@@ -93,7 +103,8 @@ class ChatReading:
         self,
         context: Context,
         name: str,
-        document: Mapping[str, Any],
+        request: Request,
+        encoded: Encoded,
         reply: Reply,
         *,
         began: float,
@@ -101,7 +112,8 @@ class ChatReading:
     ) -> None:
         self._context = context
         self._name = name
-        self._document = document
+        self._request = request
+        self._encoded = encoded
         self._reply = reply
         self._began = began
         self._now = now
@@ -162,11 +174,11 @@ class ChatReading:
         whole = replace(self._whole, text="".join(self._texts), seconds=took)
         record(
             self._context,
-            self._name,
-            self._document,
+            self._request,
+            self._encoded,
             self._now,
             took,
-            answer=None if error else replace(whole, body={"text": whole.text}),
+            answer=None if error else replace(whole, body=_as_whole(whole)),
             error=error,
         )
 
@@ -196,3 +208,9 @@ class ChatReading:
         self._ready.append(
             BadAnswer(message, endpoint=self._name, request_id=self._reply.request_id)
         )
+
+
+def _as_whole(chat: Chat) -> dict[str, Any]:
+    """The body that says the same in an answer without a stream, so that a log has one form."""
+    message = {"role": chat.role, "content": chat.text}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": chat.finish_reason}]}

@@ -11,7 +11,7 @@ from lakeport.client.answers import Answer
 from lakeport.client.calls import Context, Reply, json_of, named, seconds, send
 from lakeport.client.calls_inspect import check_state, get
 from lakeport.client.calls_signature import Signatures
-from lakeport.client.encode import Encoded, Given, encode, needs_signature, to_json
+from lakeport.client.encode import RESPONSES, Encoded, Given, encode, needs_signature, to_json
 from lakeport.client.endpoint import path_of
 from lakeport.client.errors import (
     BadAnswer,
@@ -71,16 +71,20 @@ def given_and_options(options: Mapping[str, Any]) -> tuple[Given, Options]:
 def query(context: Context, name: str, given: Given, options: Options) -> Flow[Answer]:
     """See `Client.query`."""
     checked(name, options)
+    began = context.clock()
     if options.check_state:
         yield from check_state(context, name)
     encoded = yield from prepared(context, name, given, options)
     if encoded.document.get("stream") is True:
         raise InvalidInput("stream: query gives whole answers; use stream_chat.", endpoint=name)
-    old = calls_signature.may_be_old(context, name, options.entity)
+    old = calls_signature.may_be_old(context, name, options.entity, began)
     try:
         return (yield from ask(context, name, encoded, options))
     except BadRequest as error:
-        if not (old and is_of_schema(error) and needs_signature(given)):
+        if not (
+            (old and is_of_schema(error) and needs_signature(given))
+            or (yield from is_for_responses(context, name, given, error))
+        ):
             raise
         # What was made by an older signature is made anew by the one of now.
         again = yield from prepared(context, name, given, options, refresh=True)
@@ -125,9 +129,12 @@ def prepared(
     validate = context.validate if options.validate is None else options.validate
     task: str | None = None
     found: Signatures = ()
+    began = context.clock()
     needed = needs_signature(given)
     if needed and _is_text(given.data):
         task = yield from _task(context, name)
+    elif _is_chat(given) and _gives_responses(context, name):
+        task = RESPONSES
     # Inputs with all their names are only looked at, which is not worth a walk to the registry.
     if task is None and (needed or (validate and _is_classic(given))):
         found = yield from calls_signature.for_query(
@@ -136,7 +143,7 @@ def prepared(
     try:
         encoded = _fitted(given, found, task, validate=validate)
     except InvalidInput as error:
-        if not refresh and calls_signature.may_be_old(context, name, options.entity):
+        if not refresh and calls_signature.may_be_old(context, name, options.entity, began):
             return (yield from prepared(context, name, given, options, refresh=True))
         error.endpoint = name
         raise
@@ -172,9 +179,9 @@ def ask(context: Context, name: str, encoded: Encoded, options: Options) -> Flow
         answer = answer_of(name, reply)
     except LakeportError as error:
         forget(context, name, error)
-        record(context, name, encoded.document, now, context.clock() - began, error=error)
+        record(context, request, encoded, now, context.clock() - began, error=error)
         raise
-    record(context, name, encoded.document, now, answer.seconds, answer=answer)
+    record(context, request, encoded, now, answer.seconds, answer=answer)
     return answer
 
 
@@ -215,8 +222,8 @@ def forget(context: Context, name: str, error: LakeportError) -> None:
 
 def record(
     context: Context,
-    name: str,
-    document: Mapping[str, Any],
+    request: Request,
+    encoded: Encoded,
     time: float,
     seconds: float,
     *,
@@ -227,10 +234,10 @@ def record(
     if context.log is None:
         return
     told = answer or error
-    caller_id = document.get("client_request_id")
+    caller_id = encoded.document.get("client_request_id")
     event = PredictionEvent(
-        endpoint=name,
-        document=document,
+        endpoint=request.endpoint or "",
+        body=request.body or b"{}",
         answer=answer,
         error=error,
         time=time,
@@ -253,6 +260,25 @@ def _task(context: Context, name: str) -> Flow[str | None]:
     except LakeportError:
         return None
     return endpoint.task
+
+
+def is_for_responses(context: Context, name: str, given: Given, error: LakeportError) -> Flow[bool]:
+    """Whether messages were refused since the endpoint wants them as `input`. It is found out by
+    the refusal, so that no other chat costs a look at its endpoint; from then on it is known."""
+    if not (_is_chat(given) and is_of_schema(error)) or _gives_responses(context, name):
+        return False
+    yield from _task(context, name)
+    return _gives_responses(context, name)
+
+
+def _gives_responses(context: Context, name: str) -> bool:
+    """As far as is known."""
+    kept = context.cache.get("endpoint", name)
+    return kept is not None and kept.value.task == RESPONSES
+
+
+def _is_chat(given: Given) -> bool:
+    return given.messages is not None or (given.data is not None and not needs_signature(given))
 
 
 def _is_text(data: Any) -> bool:

@@ -33,7 +33,7 @@ _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _HOPS = 4
 #: A signature that a query would like to know is not worth a wait.
 _ONCE = Retry(attempts=1)
-#: Seconds after which a signature may be out of date, when an input does not fit it.
+#: Seconds for which a signature that was looked up again, and is the same, is not looked up again.
 _FRESH = 2.0
 _SERVED = re.compile(r"/served-models/([^/]+)/invocations")
 
@@ -68,25 +68,33 @@ def for_query(
 
     `registry`: ask there too, which takes several requests.
     """
-    known = None if refresh else _kept(context, name, entity)
+    before = _kept(context, name, entity)
+    known = None if refresh else before
     asked = known if not registry else context.cache.get("registry", name, entity)
     if known is not None and (known.value or asked is not None):
         kept: Signatures = known.value
         return kept
     try:
-        return (yield from _learn(context, name, entity, registry=registry, retry=_ONCE))
+        found = yield from _learn(context, name, entity, registry=registry, retry=_ONCE)
     except Unauthenticated:
         raise
     except LakeportError:
         context.cache.put((), "signature", name, entity)
         context.cache.put(True, "registry", name, entity)
-        return ()
+        found = ()
+    if refresh and before is not None and before.value == found:
+        context.cache.put(True, "confirmed", name, entity)
+    return found
 
 
-def may_be_old(context: Context, name: str, entity: str | None) -> bool:
-    """Whether the signature in use was learned a while ago."""
+def may_be_old(context: Context, name: str, entity: str | None, began: float) -> bool:
+    """Whether the signature in use was learned before the call that `began` then; one that was
+    looked up in vain a moment ago counts as new, so that many bad inputs ask once."""
     known = _kept(context, name, entity)
-    return known is not None and known.age > _FRESH
+    if known is None or known.age <= context.clock() - began:
+        return False
+    confirmed = context.cache.get("confirmed", name, entity)
+    return confirmed is None or confirmed.age > _FRESH
 
 
 def _kept(context: Context, name: str, entity: str | None) -> Kept | None:

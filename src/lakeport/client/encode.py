@@ -15,6 +15,8 @@ __all__ = ["Encoded", "Given", "Operation", "encode", "needs_signature", "to_jso
 
 Operation = Literal["scoring", "chat", "completions", "embeddings"]
 
+#: The task of agents that take a conversation as `input`.
+RESPONSES = "agent/v1/responses"
 #: Keys that make a dict a request body: of MLflow's scoring server, and of LLMs.
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _LLM_KEYS: Mapping[str, Operation] = {
@@ -88,7 +90,7 @@ def encode(given: Given, signature: Signature | None = None, task: str | None = 
         case "body":
             encoded = _body(value, task)
         case "messages":
-            encoded = Encoded({"messages": messages_of(value)}, "chat")
+            encoded = _chat(value, task)
         case "prompt":
             encoded = Encoded({"prompt": _texts(value, "prompt")}, "completions")
         case "input":
@@ -136,10 +138,13 @@ def _for_task(data: Any, task: str) -> Encoded:
             return Encoded({"prompt": _texts(data, "data")}, "completions")
         case "embeddings":
             return _embeddings(_texts(data, "data"))
-        case _ if task == "agent/v1/responses":
-            return Encoded({"input": messages_of(data)}, "chat")
         case _:
-            return Encoded({"messages": messages_of(data)}, "chat")
+            return _chat(data, task)
+
+
+def _chat(messages: Any, task: str | None) -> Encoded:
+    key = "input" if task == RESPONSES else "messages"
+    return Encoded({key: messages_of(messages)}, "chat")
 
 
 def _is_body(data: Mapping[Any, Any], signature: Signature | None) -> bool:

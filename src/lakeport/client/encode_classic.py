@@ -11,6 +11,7 @@ from lakeport.client.encode_frames import (
     columns_of,
     is_array,
     is_frame,
+    is_scalar,
     is_series,
     listed,
     name_of,
@@ -63,7 +64,7 @@ def classic_data(data: Any, signature: Signature | None) -> Form:
         return _mapping(data, signature)
     if isinstance(data, (list, tuple)):
         return _list(data, signature)
-    if isinstance(data, (str, bytes, int, float)):
+    if isinstance(data, (str, bytes, int, float)) or is_scalar(data):
         return _flat([data], signature, whole=False)
     hint = " Call .collect() first." if hasattr(data, "collect") else ""
     raise InvalidInput(
@@ -157,7 +158,7 @@ def _rows(given: Any, signature: Signature | None) -> Form:
         }, len(rows)
     _same_width(rows)
     if inputs and inputs[0].shape is None:
-        return _in_order(rows, inputs)
+        return _in_order(rows, inputs, len(rows[0]))
     if signature is not None and has_named_tensors(signature):
         return _tensors(rows, signature)
     return {"inputs": rows}, len(rows)
@@ -186,9 +187,8 @@ def _same_width(rows: Sequence[Sequence[Any]]) -> None:
         )
 
 
-def _in_order(rows: Sequence[Sequence[Any]], inputs: Sequence[Column]) -> Form:
-    """Rows without names, for a model with columns: in the signature's order."""
-    width = len(rows[0])
+def _in_order(rows: Sequence[Sequence[Any]], inputs: Sequence[Column], width: int) -> Form:
+    """Rows of `width` values without names, for a model with columns: in the signature's order."""
     required = [place for place, column in enumerate(inputs) if column.required]
     least = required[-1] + 1 if required else 0
     if not least <= width <= len(inputs):
@@ -198,7 +198,7 @@ def _in_order(rows: Sequence[Sequence[Any]], inputs: Sequence[Column]) -> Form:
             f" {names}.",
             problems=[Problem(None, None, f"expected {len(inputs)} values in each row")],
         )
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
     return _frame(Table(labels_of(inputs)[:width], columns, len(rows)), Signature(tuple(inputs)))
 
 
@@ -240,13 +240,13 @@ def _array(array: Any, signature: Signature | None) -> Form:
     if inputs[0].shape is not None:
         return _tensors(values, signature)
     if len(inputs) == 1 and kind_of(inputs[0]) == "array":
-        return _in_order([[value] for value in values], inputs)
+        return _in_order([[value] for value in values], inputs, 1)
     if array.ndim > 2:
         raise InvalidInput(
             f"The array has the shape {tuple(array.shape)}; the model takes columns:"
             f" {', '.join(signature.names)}."
         )
-    return _in_order(values, inputs)
+    return _in_order(values, inputs, array.shape[1])
 
 
 def _tensors(values: list[Any], signature: Signature) -> Form:
@@ -268,13 +268,13 @@ def _flat(values: list[Any], signature: Signature | None, *, whole: bool) -> For
         only = inputs[0]
         if only.shape is not None:
             return _flat_tensor(values, only)
-        if kind_of(only) == "array" and not isinstance(values[0], (list, tuple)):
+        if kind_of(only) == "array" and values and not isinstance(values[0], (list, tuple)):
             values = [values]
         if only.name is None:
             return {"inputs": list(fitted(values, only.type))}, len(values)
-        return _in_order([[value] for value in values], inputs)
+        return _in_order([[value] for value in values], inputs, 1)
     if inputs and inputs[0].shape is None and len(values) > 1:
-        return _in_order([values], inputs)
+        return _in_order([values], inputs, len(values))
     raise InvalidInput(
         "A flat list may be one row or several: give rows=[[…]], records=[{…}] or inputs=."
     )

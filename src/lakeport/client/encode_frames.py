@@ -6,7 +6,7 @@ what they offer. Columns are converted whole, which is what makes 100,000 rows q
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from lakeport.client.encode_json import precise
@@ -14,6 +14,9 @@ from lakeport.client.errors import InvalidInput, Problem
 
 #: Types whose values JSON has as they are: nothing to do for a column of them.
 _READY = frozenset((str, int, float, bool, type(None)))
+#: Types whose values it cannot say, Python's and pandas' own.
+_FORMLESS = (set, frozenset, timedelta, time, complex)
+_FORMLESS_PANDAS = frozenset(("Interval", "Period"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def is_array(value: Any) -> bool:
         return False
     if hasattr(value, "toarray"):
         return True
-    return hasattr(value, "__array__") and hasattr(value, "shape") and not _is_scalar(value)
+    return hasattr(value, "__array__") and hasattr(value, "shape") and not is_scalar(value)
 
 
 def is_series(value: Any) -> bool:
@@ -122,6 +125,8 @@ def listed(array: Any, name: Any = None) -> list[Any]:
         texts = array.astype(precise(array.dtype)).astype(str).tolist()
         found: list[Any] = _without_nat(texts)
         return found
+    if array.dtype.char == "g":  # JSON's numbers are doubles, and numpy lists these as they are
+        array = array.astype(float)
     values: list[Any] = array.tolist()
     return _ready(values, name) if kind == "O" else values
 
@@ -153,7 +158,7 @@ def _pandas(series: Any, name: Any) -> list[Any]:
 
 
 def _is_number(dtype: Any) -> bool:
-    return library(dtype) == "numpy" and dtype.kind in "fiub"
+    return library(dtype) == "numpy" and dtype.kind in "fiub" and dtype.char != "g"
 
 
 def _categories(series: Any, name: Any) -> list[Any]:
@@ -192,7 +197,7 @@ def _ready(values: list[Any], name: Any) -> list[Any]:
     if not kinds:
         return values
     for kind in kinds:
-        if issubclass(kind, (set, frozenset, timedelta, complex)):
+        if issubclass(kind, _FORMLESS) or kind.__name__ in _FORMLESS_PANDAS:
             row = next(n for n, value in enumerate(values) if type(value) is kind)
             raise _no_form(name, kind.__name__, issubclass(kind, timedelta), row)
     if any(issubclass(kind, datetime) for kind in kinds) and date in kinds:
@@ -224,9 +229,11 @@ def _of(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
 
-def _is_scalar(value: Any) -> bool:
+def is_scalar(value: Any) -> bool:
     """numpy's numbers look like arrays of no dimension; JSON has them as values."""
-    return library(value) == "numpy" and not hasattr(value, "__setitem__")
+    return (
+        library(value) == "numpy" and hasattr(value, "dtype") and not hasattr(value, "__setitem__")
+    )
 
 
 def columns_of(array: Any) -> Mapping[str, Any] | None:

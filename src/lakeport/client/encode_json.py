@@ -72,6 +72,8 @@ def plain(value: Any) -> Any:
         if getattr(dtype, "kind", None) == "M":
             return [None if text == "NaT" else text for text in _texts(value)]
         listed = value.tolist()
+        if getattr(dtype, "char", None) == "g":  # long doubles, whose list is of long doubles
+            listed = value.astype(float).tolist()
         return _spelt(listed, "") if _has_infinity(listed) else listed
     raise TypeError(f"a value of type {kind} has no form in JSON")
 

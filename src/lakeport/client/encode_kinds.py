@@ -10,7 +10,7 @@ from lakeport.client.signature import Column, Signature
 def is_column(value: Any, type: Any) -> bool | None:
     """Whether a value of a dict is a column rather than one value; None: it may be both."""
     listlike = is_array(value) or is_series(value) or isinstance(value, (list, tuple, range))
-    if not listlike:
+    if not listlike or getattr(value, "ndim", 1) == 0:
         return False
     if not isinstance(type, Mapping) and type != "any":
         return True

@@ -142,8 +142,8 @@ def _traffic(config: Mapping[str, Any], entities: tuple[ServedEntity, ...]) -> d
     if not routes:  # foundation endpoints show none
         return {entities[0].name: 100} if len(entities) == 1 else {}
     return {
-        str(route.get("served_entity_name") or route.get("served_model_name")): int(
-            route.get("traffic_percentage") or 0
+        str(route.get("served_entity_name") or route.get("served_model_name")): _whole(
+            route.get("traffic_percentage")
         )
         for route in routes
     }
@@ -153,6 +153,10 @@ def _task(config: Mapping[str, Any]) -> str | None:
     """External models have one task in all, whether or not the endpoint tells it."""
     tasks = (_object(each.get("external_model")).get("task") for each in _served(config))
     return next((task for task in tasks if task), None)
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
 
 
 def _object(value: Any) -> Mapping[str, Any]:

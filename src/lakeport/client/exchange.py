@@ -110,7 +110,7 @@ def failure(error: Exception, request: Request, watch: Watch, origin: str) -> La
         return ConnectionFailed("The request could not be written.", sent=False, endpoint=name)
     if isinstance(error, httpcore2.NetworkError | httpcore2.RemoteProtocolError):
         return ConnectionFailed(
-            f"The connection to {origin} broke: {str(error) or 'it was reset'}.",
+            f"The connection to {origin} broke: {str(error).rstrip('.') or 'it was reset'}.",
             sent=watch.sent,
             endpoint=name,
         )

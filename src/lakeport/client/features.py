@@ -55,6 +55,16 @@ def feature_columns(
     """
     if missing not in ("error", "null"):
         raise InvalidInput(f"missing={missing!r}: expected 'error' or 'null'.", endpoint=endpoint)
+    if not hasattr(keys, "items"):
+        raise InvalidInput(
+            f"keys: expected columns, as in {{'customer_id': [7, 9]}}; got {type(keys).__name__}.",
+            endpoint=endpoint,
+        )
+    if not hasattr(source, "fetch"):
+        raise InvalidInput(
+            f"source: expected one of lakeport.features, got {type(source).__name__}.",
+            endpoint=endpoint,
+        )
     given = {name: _sequence(values) for name, values in keys.items()}
     _check_keys(given, source.keys, endpoint)
     wanted = list(zip(*(given[name] for name in source.keys), strict=True))
@@ -65,18 +75,19 @@ def feature_columns(
             f"A primary key must be a plain value; {', '.join(source.keys)} hold others.",
             endpoint=endpoint,
         ) from None
-    fetched = Features({})
-    if distinct:
-        columns = zip(source.keys, zip(*distinct, strict=True), strict=True)
-        fetched = source.fetch({name: list(values) for name, values in columns})
-        if missing == "error" and fetched.missing:
-            unknown = {distinct[position] for position in fetched.missing}
-            _refuse_missing(source.keys, unknown, wanted, endpoint)
+    if not distinct:
+        raise InvalidInput("keys: there are none; expected one at least.", endpoint=endpoint)
+    columns = zip(source.keys, zip(*distinct, strict=True), strict=True)
+    fetched = source.fetch({name: list(values) for name, values in columns})
+    _check_fetched(fetched, len(distinct))
+    if missing == "error" and len(fetched.missing):
+        unknown = {distinct[position] for position in fetched.missing}
+        _refuse_missing(source.keys, unknown, wanted, endpoint)
     place = {key: position for position, key in enumerate(distinct)}
     order = [place[key] for key in wanted]
     found = {
         name: [values[position] for position in order]
-        for name, values in fetched.columns.items()
+        for name, values in ((name, list(each)) for name, each in fetched.columns.items())
         if name not in given
     }
     return _in_order(found, given, source.keys, signature, endpoint)
@@ -84,9 +95,26 @@ def feature_columns(
 
 def _sequence(values: Any) -> list[Any]:
     """One value is a column of one row."""
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-        return [values]
-    return values.tolist() if hasattr(values, "tolist") else list(values)
+    one = isinstance(values, (str, bytes)) or not hasattr(values, "__iter__")
+    return [_plain(value) for value in ([values] if one else values)]
+
+
+def _plain(value: Any) -> Any:
+    """Python's own value for one of numpy's, which no database and no dict takes for the same."""
+    if type(value).__name__ == "datetime64":
+        return value.astype("datetime64[us]").item()
+    return value.item() if type(value).__module__ == "numpy" else value
+
+
+def _check_fetched(fetched: Any, keys: int) -> None:
+    """Raises TypeError, ValueError for what a source must not answer."""
+    if not isinstance(fetched, Features):
+        raise TypeError(f"The source's fetch gave a {type(fetched).__name__}, not Features.")
+    for name, values in fetched.columns.items():
+        if len(values) != keys:
+            raise ValueError(
+                f"The source's fetch gave {len(values)} values of {name!r} for {keys} keys."
+            )
 
 
 def _check_keys(

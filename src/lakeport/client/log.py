@@ -9,15 +9,19 @@ once a minute in the log of this module.
 """
 
 import logging
+import os
 import random
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from lakeport.client.recording import PredictionEvent
+from lakeport.client.redaction import Redaction
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +29,6 @@ _log = logging.getLogger(__name__)
 _BATCH = 500
 #: Seconds between two words on what was dropped.
 _QUIET = 60.0
-#: What stands in place of a redacted value.
-REDACTED = "[redacted]"
 
 Record = Mapping[str, Any]
 
@@ -53,34 +55,43 @@ class PredictionLog:
         self,
         *sinks: Sink,
         sample: float = 1.0,
-        redact: Iterable[str] = (),
+        redact: Iterable[str] | str = (),
         bodies: bool = True,
         queue: int = 10_000,
         seed: int | None = None,
     ) -> None:
         """`sample`: the share of predictions that is kept, 0 to 1. `redact`: names of fields and
         columns whose values are replaced, wherever they stand in a request or an answer, whatever
-        their case. `bodies`: keep requests and answers at all. `queue`: records that may wait;
+        their case, in JSON within texts (the arguments of a tool call) too, and in what an error
+        quotes of them. `bodies`: keep requests and answers at all. `queue`: records that may wait;
         more are dropped.
 
-        Raises ValueError for a share that is none, or without a sink.
+        Raises ValueError for a share or a queue that is none, or without a sink.
         """
         if not 0.0 <= sample <= 1.0:
             raise ValueError(f"sample: expected a share from 0 to 1, got {sample}.")
+        if queue < 1:
+            raise ValueError(f"queue: expected room for 1 record at least, got {queue}.")
         if not sinks:
             raise ValueError("A PredictionLog needs a sink, e.g. JsonLines('predictions.jsonl').")
         self._sinks = sinks
         self._sample = sample
-        self._redact = frozenset(name.lower() for name in redact)
+        self._redaction = Redaction([redact] if isinstance(redact, str) else redact)
         self._bodies = bodies
         self._limit = queue
         self._draw = random.Random(seed).random  # noqa: S311 -- a sample
+        self._closed = False
+        self._said = float("-inf")
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+
+    def _begin(self) -> None:
+        """Empty. A forked child begins anew: the thread and what waits are its parent's."""
         self._waiting: deque[PredictionEvent] = deque()
         self._changed = threading.Condition()
         self._busy = False
-        self._closed = False
         self._thread: threading.Thread | None = None
-        self._said = float("-inf")
         #: Records lost: the queue was full, or every sink that should have them raised.
         self.dropped = 0
         #: Records that the sinks took.
@@ -186,35 +197,14 @@ class PredictionLog:
             _log.warning("%d predictions were not logged so far", self.dropped)
 
     def _record(self, event: PredictionEvent) -> Record:
-        record = event.as_record(bodies=self._bodies)
-        if self._redact:
-            for part in ("request", "response"):
-                record[part] = redacted(record[part], self._redact)
-        return record
+        if not self._redaction.names:
+            return event.as_record(bodies=self._bodies)
+        # With its bodies in any case: they tell what an error may not.
+        record = self._redaction.of(event.as_record())
+        return record if self._bodies else {**record, "request": None, "response": None}
 
 
-def redacted(value: Any, names: frozenset[str]) -> Any:
-    """`value` with the values of all fields and columns in `names` (lower case) replaced.
-
-    Columns of a `dataframe_split` are found by their names in `columns`.
-    """
-    if isinstance(value, Mapping):
-        columns = value.get("columns")
-        rows = value.get("data")
-        if isinstance(columns, list) and isinstance(rows, list):
-            hidden = {n for n, name in enumerate(columns) if str(name).lower() in names}
-            if hidden:
-                value = {**value, "data": [_row(row, hidden) for row in rows]}
-        return {
-            key: REDACTED if str(key).lower() in names else redacted(item, names)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [redacted(item, names) for item in value]
-    return value
-
-
-def _row(row: Any, hidden: set[int]) -> Any:
-    if not isinstance(row, (list, tuple)):
-        return row
-    return [REDACTED if place in hidden else item for place, item in enumerate(row)]
+def _begin_anew(ref: "weakref.ref[PredictionLog]") -> None:
+    log = ref()
+    if log is not None:
+        log._begin()

@@ -5,9 +5,12 @@ would hold a caller for ever. So a `Watch` is given to httpcore as its timeout, 
 untouched to the streams below; these know how much time is left.
 """
 
+import os
+import socket
 import ssl
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import httpcore2
@@ -70,6 +73,7 @@ class Watch:
 class Stream(httpcore2.NetworkStream):
     def __init__(self, inner: httpcore2.NetworkStream) -> None:
         self._inner = inner
+        self._process = os.getpid()
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         return self._inner.read(max_bytes, timeout.to_read())
@@ -83,6 +87,11 @@ class Stream(httpcore2.NetworkStream):
             raise
 
     def close(self) -> None:
+        held = self._inner.get_extra_info("socket")
+        # Wakes a thread that reads. In a forked child it would end the parent's connection as well.
+        if held is not None and self._process == os.getpid():
+            with suppress(OSError):
+                socket.socket.shutdown(held, socket.SHUT_RDWR)
         self._inner.close()
 
     def start_tls(

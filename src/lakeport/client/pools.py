@@ -2,7 +2,8 @@
 
 import os
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
@@ -24,29 +25,67 @@ P = TypeVar("P")
 
 
 class Pools(Generic[P]):
-    """A pool for each server: the workspace, and a model registry elsewhere."""
+    """A pool for each server (the workspace, and a model registry elsewhere) and each place: two
+    processes on one connection would read each other's answers, and two event loops cannot."""
 
-    def __init__(self, opens: Callable[[str, int], P], connections: int) -> None:
-        """`connections`: to one server at a time, at most."""
+    def __init__(
+        self, opens: Callable[[str, int], P], connections: int, place: Callable[[], Hashable]
+    ) -> None:
+        """`connections`: to one server at a time, at most. `place`: where its caller is, `process`
+        or `running_loop`."""
         self._opens = opens
         self._connections = connections
-        self._open: dict[str, P] = {}
+        self._place = place
+        self._open: dict[Hashable, dict[str, P]] = {}
         self.closed = False
 
     def to(self, origin: str) -> P:
         """Raises ConfigError when the certificates or the proxy cannot be used."""
         if self.closed:
             raise LakeportError("The client is closed.")
-        pool = self._open.get(origin)
+        place = self._place()
+        here = self._open.get(place)
+        if here is None:
+            here = self._settle(place)
+        pool = here.get(origin)
         # Two threads at once: the pool of one is never used, and so holds nothing open.
-        return pool or self._open.setdefault(origin, self._opens(origin, self._connections))
+        return pool or here.setdefault(origin, self._opens(origin, self._connections))
 
     def take(self) -> list[P]:
-        """All of them, to be closed; there will be no others."""
+        """All that can be closed from here; there will be no others."""
         self.closed = True
-        pools = list(self._open.values())
+        pools = list(self._open.get(self._place(), {}).values())
         self._open.clear()
         return pools
+
+    def _settle(self, place: Hashable) -> dict[str, P]:
+        """The pools of a new place. Those that were opened before any loop ran become its own."""
+        for other in list(self._open):
+            if _gone(other):
+                self._open.pop(other, {})
+        return self._open.setdefault(place, self._open.pop(None, {}))
+
+
+def process() -> int:
+    """The place of callers that block. A child that was forked is another one."""
+    return os.getpid()
+
+
+def running_loop() -> Any:
+    """The place of tasks: asyncio's running loop; None before one runs, and on trio's."""
+    if "asyncio" not in sys.modules:
+        return None
+    import asyncio  # noqa: PLC0415 -- 40 ms, which only those pay who run it
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _gone(place: Any) -> bool:
+    """Nobody will be there again."""
+    return place != process() if isinstance(place, int) else place is not None and place.is_closed()
 
 
 def open_pool(origin: str, connections: int) -> httpcore2.ConnectionPool:

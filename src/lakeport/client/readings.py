@@ -52,7 +52,8 @@ def read_answer(
         return Chat(**common, **_message(said[-1] if said else {}))
     data = document.get("data")
     if isinstance(data, list) and all(isinstance(e, Mapping) and "embedding" in e for e in data):
-        data = sorted(data, key=lambda each: each.get("index", 0))
+        if all(isinstance(each.get("index"), int) for each in data):
+            data = sorted(data, key=lambda each: each["index"])
         vectors = [each["embedding"] for each in data]
         return Embeddings(**common, vectors=vectors, model=_word(document.get("model")))
     if "outputs" in document:
@@ -95,9 +96,16 @@ def read_chunk(document: Any, endpoint: str) -> ChatChunk:
         )
     delta = document.get("delta")  # an agent's event: a message's delta, or the responses form
     if isinstance(delta, Mapping):
-        text, reason = read_text(delta.get("content")), _word(document.get("finish_reason"))
+        # What a tool of the agent's own answered is no part of what the agent says.
+        text = "" if delta.get("role") == "tool" else read_text(delta.get("content"))
+        reason = _word(document.get("finish_reason"))
         return ChatChunk(text=text, finish_reason=reason, usage=usage, body=document)
-    return ChatChunk(text=read_text(delta), usage=usage, body=document)
+    response = document.get("response")
+    if usage is None and isinstance(response, Mapping):  # the last event has the whole answer
+        usage = read_usage(response.get("usage"))
+    # Arguments of calls and a summary of thoughts come in deltas as well.
+    spoken = document.get("type") in (None, "response.output_text.delta")
+    return ChatChunk(text=read_text(delta) if spoken else "", usage=usage, body=document)
 
 
 def read_text(content: Any) -> str:

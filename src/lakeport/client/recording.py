@@ -1,12 +1,12 @@
 """What a prediction log is told."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from lakeport.client.answers import Answer
 from lakeport.client.errors import LakeportError
+from lakeport.client.readings import loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,8 @@ class PredictionEvent:
     """One prediction, or one that failed: it has an answer or an error."""
 
     endpoint: str
-    #: The request's body, before it became JSON.
-    document: Mapping[str, Any]
+    #: The request's body as it was sent: what the caller changes later in the input is not seen.
+    body: bytes
     answer: Answer | None = None
     error: LakeportError | None = None
     #: Seconds since the epoch when it began.
@@ -41,7 +41,7 @@ class PredictionEvent:
             "error": self.error.message if self.error else None,
             "seconds": self.seconds,
             "attempts": self.attempts,
-            "request": self.document if bodies else None,
+            "request": loads(self.body) if bodies else None,
             "response": self.answer.body if bodies and self.answer else None,
         }
 

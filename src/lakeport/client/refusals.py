@@ -15,6 +15,18 @@ _SHOWN = 500
 _CODE = re.compile(r"^([A-Z][A-Z0-9_]{3,}): (.+)$", re.DOTALL)
 _PRE = re.compile(r"<pre[^>]*>(.*?)</pre>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"<[^>]+>")
+#: Statuses of the errors that a stream may tell of, which it does without one.
+_STATUS = {
+    "BAD_REQUEST": 400,
+    "INVALID_PARAMETER_VALUE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "REQUEST_LIMIT_EXCEEDED": 429,
+    "RESOURCE_EXHAUSTED": 429,
+    "TEMPORARILY_UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 _REQUEST_ID = ("x-request-id", "x-databricks-request-id", "x-ms-request-id")
 
 _PLAIN = {
@@ -68,9 +80,11 @@ def error_in_stream(document: Any, endpoint: str, request: str | None) -> Lakepo
         return None
     said = _from_json(document)
     status = said.get("status")
+    if not isinstance(status, int) or not 400 <= status < 600:
+        status = _STATUS.get(said.get("code") or "", 500)
     return _made(
         said,
-        status=status if isinstance(status, int) and 400 <= status < 600 else 500,
+        status=status,
         endpoint=endpoint,
         request=request,
         retry_after=said.get("retry_after"),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,7 +39,14 @@ class JsonLines:
     """A file with one JSON object a line, rotated by size: PATH, PATH.1 (the newest full one) …"""
 
     def __init__(self, path: str | Path, *, max_bytes: int = 100_000_000, keep: int = 10) -> None:
-        """`keep`: full files that are kept. Folders are made."""
+        """`keep`: full files that are kept. Folders are made. One process may write a file.
+
+        Raises ValueError for bounds that are none.
+        """
+        if max_bytes < 1 or keep < 1:
+            raise ValueError(
+                f"max_bytes={max_bytes}, keep={keep}: expected 1 at least; else nothing rotates."
+            )
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = _Rotated(
@@ -86,7 +94,8 @@ class _InParts:
         part, self._part = self._part, []
         self._number += 1
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        self._put(f"predictions-{stamp}-{self._number:06d}", part)
+        # The last part: other processes may put theirs into the same folder at the same time.
+        self._put(f"predictions-{stamp}-{self._number:06d}-{secrets.token_hex(4)}", part)
 
     def _put(self, name: str, part: Sequence[Record]) -> None:
         raise NotImplementedError

@@ -10,6 +10,7 @@ from lakeport.client.answers import ChatChunk
 from lakeport.client.calls_chat import OpenChat
 from lakeport.client.errors import LakeportError
 from lakeport.client.flow import Flow
+from lakeport.client.pools import running_loop
 from lakeport.client.transport import AsyncTransport, Transport
 
 
@@ -90,18 +91,8 @@ def _hang_up(chat: OpenChat) -> None:
     chat.reading.close()
 
 
-def _asyncio_loop() -> Any:
-    """The running loop, where it is asyncio's."""
-    import asyncio  # noqa: PLC0415 -- 40 ms, which only those pay who run it
-
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 def _close_later(chat: OpenChat) -> None:
-    import asyncio  # noqa: PLC0415 -- as above
+    import asyncio  # noqa: PLC0415 -- 40 ms, which only those pay who run it
 
     task = asyncio.ensure_future(chat.stream.close())
     task.add_done_callback(lambda _: chat.reading.close())
@@ -174,7 +165,7 @@ class AsyncChatStream(AsyncIterator[ChatChunk]):
 
     async def _opened(self) -> OpenChat:
         if self._open is None:
-            self._loop = _asyncio_loop()
+            self._loop = running_loop()
             try:
                 self._open = await self._transport.run(self._flow)
             except BaseException:

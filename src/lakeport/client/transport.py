@@ -19,7 +19,7 @@ from lakeport.client.errors import LakeportError
 from lakeport.client.exchange import Target
 from lakeport.client.flow import Flow, Request, Response, Sleep, Step, Work
 from lakeport.client.network import Watch
-from lakeport.client.pools import Pools, open_async_pool, open_pool
+from lakeport.client.pools import Pools, open_async_pool, open_pool, process, running_loop
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Transport:
         self._auth = config.auth
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._pools = Pools(open_pool, connections)
+        self._pools = Pools(open_pool, connections, process)
         self._pools.to(config.host)
 
     def with_auth(self, auth: Auth) -> "Transport":
@@ -162,7 +162,7 @@ class AsyncTransport:
         self._auth = config.auth
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._pools = Pools(open_async_pool, connections)
+        self._pools = Pools(open_async_pool, connections, running_loop)
         self._pools.to(config.host)
 
     def with_auth(self, auth: Auth) -> "AsyncTransport":

@@ -35,6 +35,8 @@ class FeastSource:
         if not self._keys:
             raise ValueError("keys: expected the name of a join key at least.")
         self._store = _opened(store) if isinstance(store, str) else store
+        if isinstance(features, str):
+            features = [features]
         self._features = list(features) if isinstance(features, (list, tuple)) else features
         self._full_names = full_names
 

@@ -13,7 +13,11 @@ class DataFrameSource:
     """
 
     def __init__(
-        self, frame: Any, *, keys: Sequence[str] | str, features: Sequence[str] | None = None
+        self,
+        frame: Any,
+        *,
+        keys: Sequence[str] | str,
+        features: Sequence[str] | str | None = None,
     ) -> None:
         """`frame`: a pandas or polars DataFrame. `keys`: its primary key's columns. `features`:
         the other columns to use; all by default.
@@ -24,6 +28,8 @@ class DataFrameSource:
         if not self._keys:
             raise ValueError("keys: expected the name of a column at least.")
         columns = [str(name) for name in frame.columns]
+        if isinstance(features, str):
+            features = (features,)
         if features is None:
             features = [name for name in columns if name not in self._keys]
         if absent := [name for name in (*self._keys, *features) if name not in columns]:

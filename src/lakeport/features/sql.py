@@ -23,14 +23,14 @@ class SqlSource:
     def __init__(
         self,
         engine: "sa.Engine | str",
-        table: "str | sa.FromClause",
+        table: "str | sa.FromClause | sa.Select[Any]",
         *,
         keys: Sequence[str] | str,
-        features: Sequence[str] | None = None,
+        features: Sequence[str] | str | None = None,
         schema: str | None = None,
     ) -> None:
         """`engine`: an Engine, or a URL of SQLAlchemy. `table`: a name (looked up in `schema`), a
-        Table or a subquery. `features`: the columns to use; all but the keys by default.
+        Table or a `select`. `features`: the columns to use; all but the keys by default.
 
         Raises ValueError for a column or table that is not there, and SQLAlchemy's own errors
         where the database cannot be reached.
@@ -39,8 +39,12 @@ class SqlSource:
         if not self._keys:
             raise ValueError("keys: expected the name of a column at least.")
         self._engine = sa.create_engine(engine) if isinstance(engine, str) else engine
-        self._table = self._reflected(table, schema) if isinstance(table, str) else table
+        if isinstance(table, str):
+            table = self._reflected(table, schema)
+        self._table = table.subquery() if isinstance(table, sa.Select) else table
         columns = list(self._table.c.keys())
+        if isinstance(features, str):
+            features = (features,)
         if features is None:
             features = [name for name in columns if name not in self._keys]
         if absent := [name for name in (*self._keys, *features) if name not in columns]:

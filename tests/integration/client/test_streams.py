@@ -1,6 +1,7 @@
 """Both clients: streamed chats that come slowly, badly or not at all."""
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -201,3 +202,25 @@ def test_a_stream_that_nobody_reads_asks_nothing(server: RawServer) -> None:
         client.stream_chat("bot", "Hi").close()
 
     assert not server.asked
+
+
+def test_closing_ends_another_threads_wait(server: RawServer) -> None:
+    server.answers([stream_head(), says("a"), 20.0])
+    ended: list[BaseException] = []
+
+    with Client(server.url, TOKEN) as client:
+        stream = client.stream_chat("bot", "Hi")
+        next(stream)
+
+        def read() -> None:
+            with pytest.raises((ConnectionFailed, StopIteration)) as caught:
+                next(stream)
+            ended.append(caught.value)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        time.sleep(0.2)
+        stream.close()
+        reader.join(10)
+
+    assert len(ended) == 1

@@ -232,3 +232,14 @@ def test_named_outputs_are_given_by_row() -> None:
         {"p": 0.1, "label": "a"},
         {"p": 0.2, "label": "b"},
     ]
+
+
+def test_a_bare_list_and_named_values_of_one_row() -> None:
+    async def bare(body: dict[str, Any]) -> Any:
+        return [7] * len(rows_of(body))
+
+    async def named(body: dict[str, Any]) -> Any:
+        return {"predictions": {"label": "a"}}
+
+    assert predictions(batch(Asks(bare), "m", [[1], [2]])) == [7, 7]
+    assert predictions(batch(Asks(named), "m", [[1]])) == [{"label": "a"}]

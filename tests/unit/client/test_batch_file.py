@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -301,3 +302,65 @@ def test_wide_rows_travel_in_smaller_requests(tmp_path: Path) -> None:
         )
         assert max(len(rows_of(body)) for body in client.bodies) <= 10
         assert len(client.bodies) <= 10
+
+
+def test_a_cell_with_a_line_end_of_old_stays_one_cell(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b'a,b\n"x\ry",1\n"p\r\nq",2\n')
+
+    run(Asks(first), source, tmp_path / "out.csv")
+
+    written = [(row["a"], row["prediction"]) for row in read(tmp_path / "out.csv")]
+    assert written == [("x\ry", "x\ry"), ("p\r\nq", "p\r\nq")]
+
+
+@pytest.mark.parametrize("values", [[2**53 + 1, 0, 0, 0.5], [0.5, 0, 0, 2**53 + 1]])
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"k": [v]}])
+def test_numbers_that_no_type_of_parquet_holds_are_text(
+    tmp_path: Path, values: list[float], wrap: Callable[[float], Any]
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{"a": wrap(value)} for value in values])
+
+    run(Asks(first), source, tmp_path / "out.parquet")
+
+    texts = [json.dumps(wrap(value), separators=(",", ":")) for value in values]
+    assert [row["prediction"] for row in read(tmp_path / "out.parquet")] == texts
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_that_only_a_late_line_has(tmp_path: Path, kind: str) -> None:
+    rows: list[dict[str, Any]] = [{"a": n} for n in range(120)]
+    source = write(tmp_path / "in.jsonl", [*rows, {"a": 1, "error": "mine"}, {"a": "no number"}])
+    target = tmp_path / f"out.{kind}"
+
+    run(Asks(total, signature=Signature((Column("a", "long"),))), source, target)
+
+    *_, late, failed = read(target)
+    assert (late["error"], str(late["prediction"])) == ("mine", "1")
+    assert "no number" in failed["prediction_error"]
+    assert not failed.get("error")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_late_prediction_of_the_source_s_own_is_refused(tmp_path: Path, kind: str) -> None:
+    rows: list[dict[str, Any]] = [{"a": n} for n in range(120)]
+    source = write(tmp_path / "in.jsonl", [*rows, {"a": 1, "prediction": "mine"}])
+    client = Asks(total, signature=Signature((Column("a", "long"),)))
+
+    with pytest.raises(InvalidInput, match="'prediction' already"):
+        run(client, source, tmp_path / f"out.{kind}")
+    report = run(client, source, tmp_path / f"out.{kind}", output_column="guess")
+
+    assert (report.rows, report.requests) == (121, 0)
+
+
+def test_a_parquet_file_without_columns_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({}), tmp_path / "in.parquet")
+
+    with pytest.raises(InvalidInput, match="expected columns"):
+        run(Asks(total), tmp_path / "in.parquet", tmp_path / "out.csv")
+
+
+async def first(body: dict[str, Any]) -> Any:
+    rows = rows_of(body)
+    return {"predictions": [(list(r.values()) if isinstance(r, dict) else r)[0] for r in rows]}

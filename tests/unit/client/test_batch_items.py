@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from lakeport.client.batch import BatchProgress, batch, batch_async
 from lakeport.client.errors import (
@@ -19,13 +21,26 @@ from tests.unit.client.asks import Asks, predictions, rows_of, total
 
 @pytest.mark.parametrize(
     "items",
-    [pd.DataFrame({"a": range(10), "b": range(10)}), np.array([[n, n] for n in range(10)])],
+    [
+        pd.DataFrame({"a": range(10), "b": range(10)}),
+        type("GeoDataFrame", (pd.DataFrame,), {})({"a": range(10), "b": range(10)}),
+        pa.table({"a": range(10), "b": range(10)}),
+        pa.record_batch({"a": range(10), "b": range(10)}),
+        np.array([[n, n] for n in range(10)]),
+        sparse.coo_array(np.array([[n, n] for n in range(10)])),
+    ],
+    ids=lambda items: type(items).__name__,
 )
 def test_rows_of_one_table_are_items(items: Any) -> None:
     client = Asks(total)
 
-    assert predictions(batch(client, "m", items, chunk_rows=4)) == [2 * n for n in range(10)]
+    told: list[BatchProgress] = []
+
+    found = predictions(batch(client, "m", items, chunk_rows=4, progress=told.append))
+
+    assert found == [2 * n for n in range(10)]
     assert len(client.bodies) == 3
+    assert told[0].total == 10
 
 
 def test_options_reach_every_request() -> None:

@@ -80,13 +80,14 @@ def test_another_batch_is_refused(path: Path, changes: dict[str, object], said: 
     assert path.read_bytes() == before
 
 
-def test_what_is_no_journal_is_left_alone(path: Path) -> None:
-    path.write_text("my notes\n")
+@pytest.mark.parametrize("notes", ["my notes\n", "my notes", '{"a": 1}'])
+def test_what_is_no_journal_is_left_alone(path: Path, notes: str) -> None:
+    path.write_text(notes)
 
     with pytest.raises(InvalidInput, match="not the journal"), opened(path):
         pass
 
-    assert path.read_text() == "my notes\n"
+    assert path.read_text() == notes
 
 
 def test_anew_forgets(path: Path) -> None:

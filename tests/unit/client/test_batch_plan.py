@@ -74,6 +74,33 @@ def test_a_signature_tells_rows_of_tensors_from_whole_inputs() -> None:
     assert shape(chunks) == [("inputs", 2), ("whole", 1)]
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        pd.Series({"b": 2.0, "a": 1.0}),
+        next(pd.DataFrame({"b": [2.0], "a": [1.0]}).itertuples()),
+        {"b": 2.0, "a": 1.0},
+    ],
+)
+def test_a_row_that_knows_its_names_is_a_record(item: Any) -> None:
+    signature = Signature((Column("a", "double"), Column("b", "double")))
+    planner = Planner(Bounds(), signature=signature)
+
+    (chunk,) = [*planner.add(item), *planner.flush()]
+
+    assert (chunk.form, chunk.values[0]["a"], chunk.values[0]["b"]) == ("records", 1.0, 2.0)
+
+
+@pytest.mark.parametrize(("name", "form"), [("inputs", "records"), ("values", "whole")])
+def test_a_column_called_as_a_body_is_a_column(name: str, form: str) -> None:
+    signature = Signature((Column(name, {"type": "array", "items": "double"}),))
+    planner = Planner(Bounds(), signature=signature)
+
+    (chunk,) = [*planner.add({"inputs": [1.0, 2.0]}), *planner.flush()]
+
+    assert chunk.form == form
+
+
 def test_plain_values_are_rows_of_the_only_column() -> None:
     one = Signature((Column("x", "double"),))
 
@@ -121,7 +148,9 @@ def test_rows_of_an_array_are_sliced_by_bytes_too() -> None:
     assert {chunk.rows for chunk in chunks[:-1]} == {10}
 
 
-@pytest.mark.parametrize("items", ["text", b"bytes", {"a": [1, 2]}])
+@pytest.mark.parametrize(
+    "items", ["text", b"bytes", {"a": [1, 2]}, 5, None, np.array(5), pl.LazyFrame({"a": [1]})]
+)
 def test_mistakes_are_refused(items: Any) -> None:
     with pytest.raises(InvalidInput, match="items"):
         refuse_odd(items)

@@ -243,3 +243,58 @@ def test_a_journal_holds_no_headers(tmp_path: Path) -> None:
         run(Expired(total), source, target, headers={"X-Key": "secret-1"})
 
     assert "secret-1" not in (tmp_path / "out.csv.lakeport-batch").read_text()
+
+
+@pytest.mark.parametrize("how", ["changed in place", "added to", "replaced"])
+def test_a_source_that_changes_meanwhile_is_noticed(tmp_path: Path, how: str) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+
+    async def serve(body: dict[str, Any]) -> Any:
+        text = source.read_text()
+        if how == "replaced":
+            source.rename(tmp_path / "before.csv")
+        source.write_text(f"{text}7,7\n" if how == "added to" else text.replace("3,0.75", "8,8"))
+        return await total(body)
+
+    with pytest.raises(InvalidInput, match="changed while it was read"):
+        run(Asks(serve), source, tmp_path / "out.csv")
+
+    assert not (tmp_path / "out.csv").exists()
+    again = run(Asks(total), source, tmp_path / "out.csv", overwrite=True)
+    assert again.rows == len(read(source))
+
+
+def test_a_folder_is_no_target(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+    (tmp_path / "out.csv").mkdir()
+    client = Asks(total)
+
+    with pytest.raises(InvalidInput, match="is a folder"):
+        run(client, source, tmp_path / "out.csv", overwrite=True)
+
+    assert not client.bodies
+
+
+def test_a_target_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.csv").symlink_to(tmp_path / "elsewhere" / "real.csv")
+
+    run(Asks(total), source, tmp_path / "out.csv")
+
+    assert (tmp_path / "out.csv").is_symlink()
+    assert len(read(tmp_path / "elsewhere" / "real.csv")) == len(ROWS)
+
+
+def test_rows_that_failed_together_may_be_tried_again_alone(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+
+    async def one_at_a_time(body: dict[str, Any]) -> Any:
+        return {"predictions": sum(rows_of(body)[0])}
+
+    run(Asks(one_at_a_time), source, tmp_path / "out.jsonl")
+    client = Asks(one_at_a_time)
+    report = run(client, source, tmp_path / "out.jsonl", chunk_rows=1, retry_failed=True)
+
+    assert (report.failed, len(client.bodies)) == (0, 9)  # the last was alone before
+    assert [row["prediction"] for row in read(tmp_path / "out.jsonl")] == SUMS

@@ -186,7 +186,10 @@ def test_the_log_is_told_once_with_the_whole_text() -> None:
     (event,) = log.events
     assert event.answer is not None
     assert (event.served_entity, event.answer.usage) == ("bot-1", Usage(1, 2, 3))
-    assert event.as_record()["response"] == {"text": "Hello"}
+    message = {"role": "assistant", "content": "Hello"}
+    assert event.as_record()["response"] == {
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]
+    }
 
 
 @pytest.mark.parametrize("answer", [reply(None, 500), reply({"message": "no"}, 400)])
@@ -209,3 +212,18 @@ def test_the_log_is_told_of_one_that_broke() -> None:
     stream.close()
 
     assert [type(event.error) for event in log.events] == [ServerError]
+
+
+def test_a_stream_of_an_agent_of_the_responses_form() -> None:
+    said = "Failed to enforce schema of data"
+    refused = reply({"error_code": "INVALID_PARAMETER_VALUE", "message": said}, 400)
+    shown = reply({"name": "bot", "task": "agent/v1/responses"})
+    world = World([refused, shown, sse()])
+
+    stream = opened(world)
+    stream.feed(b'data: {"type": "response.output_text.delta", "delta": "Hi"}\n\n' + DONE)
+
+    assert texts(stream) == ["Hi"]
+    assert [json.loads(r.body).keys() for r in world.requests if r.body] == [
+        {"messages", "stream"}, {"input", "stream"},
+    ]  # fmt: skip

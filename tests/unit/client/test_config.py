@@ -128,6 +128,13 @@ def test_nothing_at_all(tmp_path: Path) -> None:
         load(environ={"DATABRICKS_CONFIG_FILE": str(tmp_path / "none")})
 
 
+def test_a_file_with_a_byte_order_mark(environ: dict[str, str]) -> None:
+    file = Path(environ["DATABRICKS_CONFIG_FILE"])
+    file.write_text(PROFILES.lstrip(), encoding="utf-8-sig")
+
+    assert token_of(load(environ=environ)) == TOKEN
+
+
 def test_an_empty_token_is_named_at_once(environ: dict[str, str]) -> None:
     environ |= {"DATABRICKS_HOST": "a.example.com", "DATABRICKS_TOKEN": ""}
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,18 @@ CLASSIC: list[tuple[str, Signature | None, dict[str, Any], Any]] = [
     ("flat array, one row", AB, {"data": np.ones(2)}, split(["a", "b"], [1, 1])),
     ("flat array, one column", ONE, {"data": np.ones(2)}, split(["a"], [1], [1])),
     ("flat array, one tensor row", TENSOR, {"data": np.ones(2)}, {"inputs": [[1, 1]]}),
+    ("no rows", AB, {"data": np.empty((0, 2))}, split(["a", "b"])),
+    ("no rows by a keyword", ONE, {"rows": np.empty((0, 1))}, split(["a"])),
+    ("no values", ONE, {"data": np.empty(0)}, split(["a"])),
+    ("no arrays", VECTOR, {"data": np.empty(0)}, split(["v"])),
+    ("long doubles", None, {"data": np.ones((1, 2), np.longdouble)}, {"inputs": [[1, 1]]}),
+    (
+        "frame of long doubles",
+        None,
+        {"data": pd.DataFrame({"a": np.ones(1, np.longdouble)})},
+        split(["a"], [1]),
+    ),
+    ("one long double", None, {"inputs": [np.longdouble(2)]}, {"inputs": [2]}),
     ("sparse", None, {"data": scipy.sparse.eye(1).tocsr()}, {"inputs": [[1]]}),
     (
         "structured",
@@ -78,6 +90,12 @@ CLASSIC: list[tuple[str, Signature | None, dict[str, Any], Any]] = [
         None,
         {"data": {"a": 1, "b": "x"}},
         {"dataframe_records": [{"a": 1, "b": "x"}]},
+    ),
+    (
+        "dict of numpy's scalars",
+        None,
+        {"data": {"a": np.float32(1.5), "b": np.array(2)}},
+        {"dataframe_records": [{"a": 1.5, "b": 2}]},
     ),
     ("dict of lists", None, {"data": {"a": [1], "b": ("x",)}}, split(["a", "b"], [1, "x"])),
     (
@@ -106,6 +124,7 @@ CLASSIC: list[tuple[str, Signature | None, dict[str, Any], Any]] = [
     ("one row", AB, {"data": [1, "x"]}, split(["a", "b"], [1, "x"])),
     ("one column", ONE, {"data": [1, 2]}, split(["a"], [1], [2])),
     ("one value", ONE, {"data": 1.5}, split(["a"], [1.5])),
+    ("one value of numpy's", ONE, {"data": np.int64(2)}, split(["a"], [2])),
     ("a text for a model of texts", UNNAMED, {"data": "hi"}, {"inputs": ["hi"]}),
     ("inputs", None, {"inputs": {"t": np.ones((1, 2))}}, {"inputs": {"t": [[1, 1]]}}),
     ("inputs of a scalar", None, {"inputs": 5}, {"inputs": 5}),
@@ -271,6 +290,13 @@ REFUSED: list[tuple[Signature | None, dict[str, Any], str]] = [
     (None, {"prompt": b"a"}, "prompt: expected a text or a list of texts, got bytes"),
     (None, {"data": pd.DataFrame({"d": [timedelta(1)]})}, "Column d: values of type timedelta64"),
     (None, {"data": pd.DataFrame({"d": [1, {2}]})}, "Column d, row 1: values of type set"),
+    (None, {"data": pd.DataFrame({"d": [time(12)]})}, "Column d, row 0: values of type time"),
+    (None, {"data": pd.DataFrame({"d": pd.cut([1, 2], 2)})}, "Column d, row 0: .* type Interval"),
+    (
+        None,
+        {"data": pd.DataFrame({"d": pd.period_range("2024", periods=1, freq="M")})},
+        "Column d, row 0: values of type Period",
+    ),
     (None, {"data": pd.DataFrame({("a", "b"): [1]})}, "several levels"),
     (None, {"data": pd.DataFrame({True: [1]})}, "column name True is no text"),
     (None, {"data": np.array([1j])}, "values of type complex128"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -100,9 +101,76 @@ def test_a_key_that_the_model_takes_is_sent_too() -> None:
 def test_no_keys_ask_nothing() -> None:
     source = Counting()
 
-    feature_columns({"customer_id": []}, source, None)
+    with pytest.raises(InvalidInput, match="there are none"):
+        feature_columns({"customer_id": []}, source, None)
 
     assert source.asked == []
+
+
+@pytest.mark.parametrize("make", [by_pandas, by_polars, by_sql])
+@pytest.mark.parametrize("many", [np.array, list, pd.Series, np.int32])
+def test_keys_of_numpy_are_found(make: Any, many: Any) -> None:
+    keys = np.int32(8) if many is np.int32 else many([np.int64(8)])
+
+    assert feature_columns({"customer_id": keys}, make(), TAKES)["segment"] == ["b"]
+
+
+def test_times_of_numpy_are_found() -> None:
+    days = pd.to_datetime(["2026-01-02"])
+    source = DataFrameSource(pd.DataFrame({"day": days, "balance": [1.0]}), keys="day")
+
+    assert feature_columns({"day": days.to_numpy()}, source, None) == {"balance": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"balance": [1.0]}, "a dict, not Features"),
+        (Features({"balance": [1.0]}), "1 values of 'balance' for 2 keys"),
+        (Features({"balance": [1.0] * 3}), "3 values of 'balance' for 2 keys"),
+    ],
+)
+def test_a_source_that_answers_wrongly_is_named(answer: Any, says: str) -> None:
+    source = Counting()
+    source.fetch = lambda keys: answer  # type: ignore[method-assign]
+
+    with pytest.raises((TypeError, ValueError), match=says):
+        feature_columns({"customer_id": [1, 2]}, source, None)
+
+
+def test_columns_of_a_source_may_be_arrays_and_series() -> None:
+    source = Counting()
+    found: Any = {"balance": np.array([1.0, 2.0]), "age": pd.Series([3, 4], index=[8, 9])}
+    missing: Any = np.array([])
+    answer = Features(found, missing)
+    source.fetch = lambda keys: answer  # type: ignore[method-assign]
+
+    assert feature_columns({"customer_id": [1, 2]}, source, None) == {
+        "balance": [1.0, 2.0],
+        "age": [3, 4],
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "source", "says"),
+    [([{"customer_id": 1}], Counting(), "expected columns"), ({}, None, "lakeport.features")],
+)
+def test_what_is_no_source_or_no_keys_is_named(keys: Any, source: Any, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        feature_columns(keys, source, None)
+
+
+def test_one_feature_needs_no_list() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    pd.DataFrame(TABLE).to_sql("customers", engine, index=False)
+    query = sa.select(sa.table("customers", sa.column("customer_id"), sa.column("segment")))
+
+    for source in (
+        DataFrameSource(pd.DataFrame(TABLE), keys="customer_id", features="segment"),
+        SqlSource(engine, "customers", keys="customer_id", features="segment"),
+        SqlSource(engine, query, keys="customer_id"),
+    ):
+        assert feature_columns({"customer_id": 8}, source, None) == {"segment": ["b"]}
 
 
 @pytest.mark.parametrize(

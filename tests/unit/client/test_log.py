@@ -1,6 +1,8 @@
 """The log of predictions: it never slows or fails one, and says what it dropped."""
 
+import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 
 from lakeport.client.answers import Prediction
-from lakeport.client.errors import NotFound
-from lakeport.client.log import PredictionLog, redacted
+from lakeport.client.errors import BadRequest, NotFound
+from lakeport.client.log import PredictionLog
 from lakeport.client.recording import PredictionEvent
+from lakeport.client.redaction import Redaction
 
 
 class Kept:
@@ -47,7 +50,7 @@ def event(number: int = 1) -> PredictionEvent:
     request = {"dataframe_split": {"columns": ["name", "age"], "data": [["Ann", number]]}}
     return PredictionEvent(
         endpoint="iris",
-        document=request,
+        body=json.dumps(request).encode(),
         answer=Prediction(
             endpoint="iris",
             body={"predictions": [number]},
@@ -78,7 +81,7 @@ def test_a_failure_is_a_record_too() -> None:
     kept = Kept()
     gone = NotFound("no such endpoint", endpoint="iris", status=404, request_id="r2")
     failed = PredictionEvent(
-        endpoint="iris", document={}, error=gone, request_id="r2", seconds=0.1, time=0.0
+        endpoint="iris", body=b"{}", error=gone, request_id="r2", seconds=0.1, time=0.0
     )
     with PredictionLog(kept) as log:
         log.record(failed)
@@ -125,18 +128,37 @@ def test_columns_and_fields_are_redacted() -> None:
             {"columns": ["key"], "data": [["[redacted]"], "odd"]},
         ),
         ({"columns": "key", "data": 1}, {"columns": "key", "data": 1}),
+        ({"arguments": '{"Key": "é", "x": 1}'}, {"arguments": '{"Key": "[redacted]", "x": 1}'}),
+        ({"arguments": '{"other": 1.50}'}, {"arguments": '{"other": 1.50}'}),
+        ("{key", "{key"),
     ],
 )
 def test_what_is_redacted(value: object, without: object) -> None:
-    assert redacted(value, frozenset({"key"})) == without
+    assert Redaction(["key"]).value(value) == without
 
 
-def test_what_is_redacted_stays_in_the_callers_own_values() -> None:
-    mine = event(7)
-    with PredictionLog(Kept(), redact=["name"]) as log:
-        log.record(mine)
+@pytest.mark.parametrize("bodies", [True, False])
+def test_an_error_does_not_quote_what_is_redacted(bodies: bool) -> None:
+    kept = Kept()
+    name = "Ann\nO'Neil"
+    refused = BadRequest(f"row 1, name: {name!r} and Annie, age 7: no number", status=400)
+    body = {"dataframe_records": [{"name": name, "age": 7}, {"name": {"first": "Annie"}}]}
+    with PredictionLog(kept, redact="name", bodies=bodies) as log:
+        log.record(
+            PredictionEvent(
+                endpoint="iris",
+                body=json.dumps(body).encode(),
+                error=refused,
+                seconds=0.1,
+                time=0.0,
+            )
+        )
 
-    assert mine.document["dataframe_split"]["data"] == [["Ann", 7]]
+    (record,) = kept.records
+    assert "Ann" not in str(record)
+    assert "row 1, name: " in record["error"]
+    assert "age 7: no number" in record["error"]
+    assert (record["request"] is None) is not bodies
 
 
 def test_a_broken_sink_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -193,3 +215,27 @@ def test_a_share_that_is_none_is_refused(sample: float) -> None:
 def test_a_log_wants_a_sink() -> None:
     with pytest.raises(ValueError, match="needs a sink"):
         PredictionLog()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_writes_its_own() -> None:
+    sink = Kept()
+    log = PredictionLog(sink)
+    log.record(event(1))
+    assert log.flush()
+
+    child = os.fork()
+    if child == 0:
+        log.record(event(2))
+        os._exit(0 if log.flush(5) and (log.written, log.dropped) == (1, 0) else 1)
+    _, status = os.waitpid(child, 0)
+    log.close()
+
+    assert status == 0
+    assert len(sink.records) == 1
+
+
+def test_a_queue_has_room() -> None:
+    with pytest.raises(ValueError, match="queue"):
+        PredictionLog(Kept(), queue=0)

@@ -8,6 +8,7 @@ import pytest
 from lakeport.client import calls_features, calls_signature
 from lakeport.client.calls_query import given_and_options
 from lakeport.client.errors import (
+    BadRequest,
     InvalidInput,
     NotFound,
     NotReady,
@@ -16,7 +17,7 @@ from lakeport.client.features import Features
 from lakeport.client.flow import Request, Response
 from lakeport.client.recording import PredictionEvent
 from lakeport.client.retry import Retry
-from tests.unit.client.asking import ANSWER, CLASSIC, ask, page, sent
+from tests.unit.client.asking import ANSWER, CHAT, CLASSIC, READY, SCHEMA, ask, page, sent
 from tests.unit.client.flows import Log, World, by_path, reply
 
 # --- the log --------------------------------------------------------------------------------------
@@ -56,6 +57,17 @@ def test_one_that_failed_too() -> None:
     record = event.as_record()
     assert (record["status"], record["error"], record["request_id"]) == ("NotReady", "no", "r2")
     assert (record["attempts"], record["response"]) == (2, None)
+
+
+def test_what_the_caller_changes_later_is_not_logged() -> None:
+    log = Log()
+    world = World(by_path({"invocations": ANSWER}))
+    record = {"a": 1.0}
+
+    ask(world, world.context(log=log), records=[record], validate=False)
+    record["a"] = 2.0
+
+    assert log.events[0].as_record()["request"] == {"dataframe_records": [{"a": 1.0}]}
 
 
 def test_what_was_never_sent_is_not_logged() -> None:
@@ -219,3 +231,68 @@ def test_an_endpoint_that_is_not_there() -> None:
 def test_unknown_options_are_type_errors() -> None:
     with pytest.raises(TypeError, match="colums"):
         given_and_options({"colums": {}})
+
+
+# --- what was learned is out of date, or was not known --------------------------------------------
+
+
+def test_a_signature_that_was_replaced_a_moment_ago_is_looked_up() -> None:
+    pages = [page("a", "b"), page("c", "d")]
+    world = World(
+        lambda request: pages.pop(0) if request.path.endswith("openapi") else ANSWER, takes=0.01
+    )
+    context = world.context()
+    ask(world, context, records=[{"a": 1.0, "b": 2.0}])
+
+    ask(world, context, records=[{"c": 1.0, "d": 2.0}])
+
+    assert [document["dataframe_records"] for document in sent(world)] == [
+        [{"a": 1.0, "b": 2.0}], [{"c": 1.0, "d": 2.0}],
+    ]  # fmt: skip
+
+
+def test_many_bad_inputs_look_it_up_once() -> None:
+    world = World(by_path({"openapi": page("a", "b"), "invocations": ANSWER}), takes=0.01)
+    context = world.context()
+
+    for _ in range(5):
+        with pytest.raises(InvalidInput):
+            ask(world, context, records=[{"c": 1.0}])
+        world.time += 0.01
+
+    assert len(world.requests) == 2
+    world.time += 5
+    with pytest.raises(InvalidInput):
+        ask(world, context, records=[{"c": 1.0}])
+    assert len(world.requests) == 3
+
+
+AGENT = reply({"name": "iris", "state": READY, "task": "agent/v1/responses"})
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize("given", [{"messages": HI}, {"data": HI}])
+def test_an_agent_of_the_responses_form_gets_messages_as_its_input(given: Any) -> None:
+    said = reply({"output": [{"content": [{"text": "hello"}]}]})
+    world = World(
+        lambda request: (
+            AGENT if request.path.endswith("/iris") else page() if not request.body
+            else said if b'"input"' in request.body else SCHEMA
+        )
+    )  # fmt: skip
+    context = world.context()
+
+    answers = [ask(world, context, **given) for _ in range(2)]
+
+    assert [str(answer) for answer in answers] == ["hello", "hello"]
+    # Found out by the first refusal, and known from then on.
+    assert sent(world) == [{"messages": HI}, {"input": HI}, {"input": HI}]
+
+
+def test_a_chat_that_is_refused_is_refused_once() -> None:
+    world = World(by_path({"iris": CHAT, "invocations": SCHEMA}))
+
+    with pytest.raises(BadRequest, match="enforce schema"):
+        ask(world, world.context(), messages=HI)
+
+    assert sent(world) == [{"messages": HI}]

@@ -81,6 +81,15 @@ def test_the_text_of_other_forms(document: Any) -> None:
     assert answer.text == "Hi."
 
 
+def test_embeddings_without_an_index_stay_as_they_came() -> None:
+    data = [{"index": None, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+
+    answer = read({"data": data})
+
+    assert isinstance(answer, Embeddings)
+    assert answer.vectors == [[2.0], [1.0]]
+
+
 def test_embeddings_come_in_the_order_of_the_inputs() -> None:
     data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
 
@@ -132,11 +141,26 @@ def test_usage_of_the_responses_form() -> None:
         ({"choices": []}, ""),
         ({"delta": {"role": "assistant", "content": "Hi"}}, "Hi"),
         ({"type": "response.output_text.delta", "delta": "Hi"}, "Hi"),
+        ({"delta": {"role": "tool", "content": "330"}}, ""),
+        ({"type": "response.function_call_arguments.delta", "delta": "{"}, ""),
         ({"type": "response.completed"}, ""),
     ],
 )
 def test_chunks(document: Any, text: str) -> None:
     assert read_chunk(document, "x").text == text
+
+
+def test_usage_at_the_end_of_a_stream_of_the_responses_form() -> None:
+    usage = {"input_tokens": 2, "output_tokens": 3}
+
+    chunk = read_chunk({"type": "response.completed", "response": {"usage": usage}}, "x")
+
+    assert chunk.usage == Usage(2, 3, 5)
+
+
+@pytest.mark.parametrize("value", [5, "text", None])
+def test_a_single_value_is_one(value: Any) -> None:
+    assert len(Prediction(endpoint="x", body={}, predictions=value)) == 1
 
 
 def test_a_chunk_that_is_none() -> None:

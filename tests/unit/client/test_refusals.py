@@ -142,3 +142,19 @@ def test_an_event_that_is_an_error(document: object, kind: type) -> None:
 )
 def test_an_event_that_is_none(document: object) -> None:
     assert error_in_stream(document, "bot", None) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("BAD_REQUEST", errors.BadRequest),
+        ("REQUEST_LIMIT_EXCEEDED", errors.RateLimited),
+        ("TEMPORARILY_UNAVAILABLE", errors.NotReady),
+        ("DEADLINE_EXCEEDED", TimedOut),
+        ("SOMETHING_NEW", errors.ServerError),
+    ],
+)
+def test_an_event_without_a_status_has_its_codes(code: str, kind: type[Exception]) -> None:
+    error = error_in_stream({"error_code": code, "message": "no"}, "bot", None)
+
+    assert type(error) is kind

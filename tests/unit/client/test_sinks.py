@@ -123,3 +123,18 @@ def test_a_mlflow_run_gets_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = mlflow.artifacts.load_text(f"runs:/{sink.run_id}/{sorted(names)[0]}")
     assert [json.loads(line)["request_id"] for line in text.splitlines()] == ["r1", "r2"]
     assert client.get_run(sink.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("bounds", [{"max_bytes": 0}, {"keep": 0}])
+def test_json_lines_without_rotation_are_refused(tmp_path: Path, bounds: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected 1 at least"):
+        JsonLines(tmp_path / "log.jsonl", **bounds)
+
+
+def test_processes_share_a_folder_of_parquet(tmp_path: Path) -> None:
+    for number in range(20):  # as if at one moment, each with its first file
+        sink = ParquetFiles(tmp_path)
+        sink.write([record(number)])
+        sink.close()
+
+    assert len(list(tmp_path.glob("*.parquet"))) == 20

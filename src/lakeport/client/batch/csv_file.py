@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lakeport.client.batch.cells import text_of, values_of
 from lakeport.client.batch.files import Piece, Source
@@ -94,8 +94,20 @@ class CsvSource:
             for row in self._reader:
                 if row:  # else the line was empty
                     yield row
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{self._name}: expected UTF-8: {error}") from error
+        except csv.Error as error:
             raise InvalidInput(f"{self._name}, line {self._reader.line_num}: {error}") from error
+
+
+class _Lines:
+    """Lines of a csv.writer, which writes each at once, into a file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 class CsvTarget:
@@ -106,7 +118,8 @@ class CsvTarget:
         self.surveys = not isinstance(source, CsvSource) and source.total is None
         self._began = False
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        # "\r\n", so that cells with either character are quoted; written as "\n".
+        self._writer = csv.writer(_Lines(self._file), lineterminator="\r\n")
 
     def survey(self, piece: Piece, outcome: Outcome) -> None:
         self._names |= dict.fromkeys(piece.columns())

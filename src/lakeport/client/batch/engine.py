@@ -168,15 +168,17 @@ def values_of(answer: Answer, chunk: Chunk) -> list[Any]:
     elif isinstance(answer, Prediction):
         values = answer.predictions
         if isinstance(values, Mapping):  # named outputs, each with its values for all rows
-            values = _by_row(values, chunk.rows)
+            values = _by_row(values, chunk.rows) or values
+    elif isinstance(answer.body, list):  # what some models answer
+        values = answer.body
     if isinstance(values, list) and len(values) == chunk.rows:
         return values
     if chunk.rows == 1:
-        return [answer.body if values is None else values]
+        return [values if isinstance(answer, Prediction) or values is not None else answer.body]
     count = len(values) if isinstance(values, list) else "no list of"
     raise BadAnswer(
         f"The answer has {count} predictions for {chunk.rows} rows: this model does not answer row "
-        "by row. chunk_rows=1 sends each row alone.",
+        "by row. chunk_rows=1 (--rows 1) sends each row alone.",
         endpoint=answer.endpoint,
         request_id=answer.request_id,
     )

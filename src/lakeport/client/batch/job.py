@@ -82,6 +82,8 @@ class FileJob:
         self._began = time.monotonic()
         self._predicting: Predicting | None = None
         self._stopped = False
+        #: The source's fingerprint.
+        self._read: object = None
         self._check()
 
     def stop(self) -> None:
@@ -96,6 +98,7 @@ class FileJob:
         with closing(formats.open_source(self._source)) as source:
             sends = self._sends(source, engine, submit)
             header = self._header(client.host)
+            self._read = header["source"]
             with Journal(self._journal, header, anew=self._overwrite) as journal:
                 resumed = self._predict(source, sends, engine, journal, submit)
                 written = self._write(source, journal)
@@ -117,6 +120,8 @@ class FileJob:
             formats.check(path)
         if not self._target.exists():
             return
+        if self._target.is_dir():
+            raise InvalidInput(f"{self._target} is a folder; name a file.")
         if self._source.exists() and self._source.samefile(self._target):
             raise InvalidInput("The target is the source; name another file.")
         if not self._overwrite and not self._journal.exists():
@@ -159,7 +164,10 @@ class FileJob:
         """The number of rows that an earlier run had done."""
         entries = journal.entries()
         engine.answered = any(entry.failed < entry.rows for entry in entries)
-        self._predicting = Predicting(source, sends, engine, journal, ahead=self._options.ahead)
+        options = self._options
+        self._predicting = Predicting(
+            source, sends, engine, journal, ahead=options.ahead, most=options.bounds.rows
+        )
         if self._stopped:
             raise Stopped
         done = failed = 0
@@ -169,10 +177,17 @@ class FileJob:
         return self._predicting.resumed
 
     def _write(self, source: Source, journal: Journal) -> Writing:
-        writing = Writing(source, journal, journal.entries())
+        writing = Writing(source, journal, journal.entries(), unchanged=self._is_unchanged)
         for done in writing.run(self._target, self._output):
             self._tell(done, writing.failed, writing.rows, "writing")
         return writing
+
+    def _is_unchanged(self) -> bool:
+        """The source is as it was when the run began; or gone, since it is still open."""
+        try:
+            return fingerprint(self._source) == self._read
+        except FileNotFoundError:
+            return True
 
     def _tell(
         self, done: int, failed: int, total: int | None, stage: Literal["predicting", "writing"]

@@ -19,6 +19,8 @@ from lakeport.client.encode_json import to_json
 from lakeport.client.errors import InvalidInput
 from lakeport.client.readings import loads
 
+#: How a header begins.
+_FIRST = b'{"lakeport_batch":'
 _LINE = re.compile(rb'\{"start":(\d+),"rows":(\d+),"failed":(\d+),')
 
 
@@ -122,7 +124,8 @@ class Journal:
         """Write the header, or read it and cut off what is torn."""
         self._file.seek(0)
         first = self._file.readline()
-        if self._anew or not first.endswith(b"\n"):
+        torn = not first.endswith(b"\n") and first[: len(_FIRST)] == _FIRST[: len(first)]
+        if self._anew or torn:
             self._file.truncate(0)
             self._file.write(to_json(self._header) + b"\n")
             self._file.flush()

@@ -135,10 +135,9 @@ def _objects(piece: Piece, new: Sequence[str]) -> Iterator[bytes]:
     """JSON objects of the rows; lines that are such stay as they are. Raises InvalidInput when one
     has already what is `new`."""
     if isinstance(piece, JsonlPiece):
-        taken = {name for record in piece.records for name in new if name in record}
-        if taken:
+        if any(new[0] in record for record in piece.records):
             raise InvalidInput(
-                f"Lines of the source have {taken.pop()!r} already: output_column= "
+                f"Lines of the source have {new[0]!r} already: output_column= "
                 "(--output-column) names the predictions' column. What is done is kept."
             )
         for value, line, record in zip(piece.values, piece.lines, piece.records, strict=True):
@@ -162,7 +161,7 @@ def _item(value: Any, sends: Sends) -> tuple[str | None, Any]:
         return "The line is not JSON.", None
     if not isinstance(value, dict):
         return None, value
-    if sends.task is None and is_body(value):
+    if sends.task is None and is_body(value, sends.signature):
         return None, value
     if sends.single is not None:
         if sends.single not in value:

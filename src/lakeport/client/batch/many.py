@@ -17,9 +17,11 @@ from lakeport.client.batch.plan import (
     Planner,
     is_table,
     refuse_odd,
+    rows_of,
     table_chunks,
 )
 from lakeport.client.batch.results import Asks, BatchItem, BatchProgress, HasAsync, Progress
+from lakeport.client.errors import InvalidInput
 
 
 def batch(
@@ -31,6 +33,8 @@ def batch(
     Raises InvalidInput, and what ends a batch: see `lakeport.client.batch`.
     """
     refuse_odd(items)
+    if isinstance(items, AsyncIterable):
+        raise InvalidInput("items: AsyncClient.batch takes asynchronous iterables.")
     return _batch(client, name, items, Options.of(options))
 
 
@@ -89,7 +93,7 @@ class Count:
 
     def __init__(self, progress: Progress | None, items: Any) -> None:
         self._progress = progress
-        self._total = len(items) if hasattr(items, "__len__") else None
+        self._total = rows_of(items)
         self._began = time.monotonic()
         self._done = self._failed = 0
 

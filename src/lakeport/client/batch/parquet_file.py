@@ -1,11 +1,12 @@
 """Parquet files, by pyarrow (the extra `parquet`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakeport.client.batch.cells import text_of
@@ -20,6 +21,8 @@ from lakeport.client.errors import InvalidInput
 _READ_ROWS, _READ_BYTES = 1 << 16, 32 << 20
 #: A row group of a target has at least so many, but for the last.
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 64 << 20
+#: Integers up to it are doubles, too.
+_EXACT = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class ParquetSource:
         except pa.ArrowInvalid as error:
             raise InvalidInput(f"{path.name}: {error}") from error
         self.schema = self._file.schema_arrow
+        if not self.schema.names:
+            raise InvalidInput(f"{path.name}: expected columns, found none.")
         if len(set(self.schema.names)) < len(self.schema.names):
             raise InvalidInput(f"{path.name}: two columns have the same name.")
         self.total: int | None = self._file.metadata.num_rows
@@ -176,11 +181,14 @@ class Kind:
     def __init__(self) -> None:
         self._type = pa.null()
         self._mixed = False
+        #: Some integer is none among doubles.
+        self._long = False
 
     @property
     def text(self) -> bool:
         """No type fits them all: they are written as text."""
-        return self._mixed or not _storable(self._type)
+        lost = self._long and _holds(self._type, pa.types.is_floating)
+        return self._mixed or lost or not _storable(self._type)
 
     @property
     def type(self) -> Any:
@@ -190,8 +198,9 @@ class Kind:
         if self._mixed:
             return
         try:
-            here = pa.array(values).type  # infer_type() overlooks texts among numbers
-            fields = [pa.schema([("value", each)]) for each in (self._type, here)]
+            array = pa.array(values)  # infer_type() overlooks texts among numbers
+            self._long = self._long or _is_long(array)
+            fields = [pa.schema([("value", each)]) for each in (self._type, array.type)]
             self._type = pa.unify_schemas(fields, promote_options="permissive").field(0).type
         except (pa.ArrowException, OverflowError):
             self._mixed = True
@@ -234,6 +243,22 @@ def _values(column: Any) -> list[Any]:
     except ValueError:  # nanoseconds, for which Python alone has no type
         values = column.cast(pa.string()).to_pylist()
     return values
+
+
+def _is_long(array: Any) -> bool:
+    """Integers of it, within lists and structs too, that no double can be sure to hold."""
+    kind = array.type
+    if pa.types.is_integer(kind):
+        bounds = pc.min_max(array).as_py()
+        return any(abs(each or 0) > _EXACT for each in bounds.values())
+    if pa.types.is_list(kind):
+        return _is_long(array.flatten())
+    return pa.types.is_struct(kind) and any(map(_is_long, array.flatten()))
+
+
+def _holds(kind: Any, what: Callable[[Any], bool]) -> bool:
+    """`what` is true of the type or of one within it."""
+    return what(kind) or any(_holds(kind.field(n).type, what) for n in range(kind.num_fields))
 
 
 def _storable(kind: Any) -> bool:

@@ -1,11 +1,12 @@
 """Inputs → the requests that carry them. No I/O."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
 
+from lakeport.client.encode_frames import is_frame, is_series
 from lakeport.client.errors import InvalidInput
 from lakeport.client.signature import Signature
 
@@ -140,8 +141,9 @@ class Planner:
         return self._classic(item)
 
     def _classic(self, item: Any) -> tuple[Form, Any, Any]:
+        item = _named(item, self._signature)
         if isinstance(item, Mapping):
-            if is_body(item):
+            if is_body(item, self._signature):
                 return "whole", None, {"body": item}
             return "records", tuple(sorted(map(str, item))), item
         if is_frame(item):
@@ -170,10 +172,13 @@ class Planner:
 def table_chunks(frame: Any, bounds: Bounds) -> Iterator[Chunk]:
     """The rows of one DataFrame or array, in slices."""
     cut = _cut_frame if is_frame(frame) else None
-    begin, rows = 0, len(frame)
+    if sparse := is_sparse(frame):
+        frame = frame.tocsr()
+    begin, rows = 0, rows_of(frame) or 0
     while begin < rows:
         end = min(rows, begin + bounds.rows)
         values = frame[begin:end] if cut is None else cut(frame, begin, end)
+        values = values.toarray() if sparse else values
         width = max(1, _width(values))
         fits = max(1, bounds.bytes // width)
         chunk = Chunk(begin, end - begin, "data", values, cut or (lambda v, a, b: v[a:b]))
@@ -181,22 +186,25 @@ def table_chunks(frame: Any, bounds: Bounds) -> Iterator[Chunk]:
         begin = min(end, begin + fits)
 
 
-def is_frame(value: Any) -> bool:
-    """A pandas or polars DataFrame, neither of which is imported for the question."""
-    kind = type(value)
-    return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in (
-        "pandas",
-        "polars",
-    )
-
-
 def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "tolist") and hasattr(value, "dtype")
 
 
+def is_sparse(value: Any) -> bool:
+    """A matrix of scipy's."""
+    return hasattr(value, "toarray") and hasattr(value, "tocsr")
+
+
 def is_table(items: Any) -> bool:
     """A DataFrame or an array, whose rows are the items."""
-    return is_frame(items) or (is_array(items) and len(items.shape) > 1)
+    return is_frame(items) or is_sparse(items) or (is_array(items) and len(items.shape) > 1)
+
+
+def rows_of(items: Any) -> int | None:
+    """How many items there are, where that is known."""
+    if is_sparse(items):
+        return int(items.shape[0])
+    return len(items) if hasattr(items, "__len__") else None
 
 
 def refuse_odd(items: Any) -> None:
@@ -210,6 +218,11 @@ def refuse_odd(items: Any) -> None:
             "items: expected an iterable of inputs, not a dict. Of columns make a DataFrame; one "
             "record goes in a list."
         )
+    if type(items).__name__ == "LazyFrame":
+        raise InvalidInput("items: a LazyFrame has no rows yet; collect() it.")
+    readable = isinstance(items, Iterable | AsyncIterable) or hasattr(items, "__getitem__")
+    if not readable or (is_array(items) and not items.shape):
+        raise InvalidInput(f"items: expected an iterable of inputs, got {type(items).__name__}.")
 
 
 def size_of(value: Any) -> int:
@@ -229,15 +242,35 @@ def _messages(item: Any) -> Sequence[Any]:
     return item if isinstance(item, Sequence) else [item]
 
 
-def is_body(item: Any) -> bool:
-    """A request body, not a record with a column of that name."""
-    return isinstance(item, Mapping) and any(
-        isinstance(item[key], list | tuple | Mapping) for key in _BODIES & item.keys()
-    )
+def is_body(item: Any, signature: Signature | None = None) -> bool:
+    """A request body, not a record with a column of that name, which the model may have."""
+    if not isinstance(item, Mapping):
+        return False
+    keys = (_BODIES & item.keys()).difference(signature.names if signature else ())
+    return any(isinstance(item[key], list | tuple | Mapping) for key in keys)
+
+
+def _named(item: Any, signature: Signature | None) -> Any:
+    """A record, where a row knows its columns' names: by place they could be other columns."""
+    if is_series(item) and hasattr(item, "index"):
+        names = list(item.index)
+        return dict(item.items()) if all(isinstance(name, str) for name in names) else item
+    fields = getattr(item, "_fields", ())  # of a named tuple, as DataFrame.itertuples gives them
+    known = signature is not None and bool(signature.names) and set(signature.names) <= {*fields}
+    as_dict = getattr(item, "_asdict", None)
+    return as_dict() if known and as_dict else item
 
 
 def _cut_frame(frame: Any, begin: int, end: int) -> Any:
-    return frame.iloc[begin:end] if hasattr(frame, "iloc") else frame[begin:end]
+    if hasattr(frame, "iloc"):
+        return frame.iloc[begin:end]
+    return frame.slice(begin, end - begin)  # of polars and pyarrow
+
+
+def _records(frame: Any) -> Any:
+    if hasattr(frame, "iloc"):
+        return frame.to_dict("records")
+    return frame.to_dicts() if hasattr(frame, "to_dicts") else frame.to_pylist()
 
 
 def _width(values: Any) -> int:
@@ -246,5 +279,5 @@ def _width(values: Any) -> int:
     if is_array(values):
         rows: Any = few.tolist()
     else:
-        rows = few.to_dict("records") if hasattr(few, "iloc") else few.to_dicts()
+        rows = _records(few)
     return size_of(rows) // max(1, len(few))

@@ -59,13 +59,23 @@ class Predicting:
     """Sends what is not done, some requests ahead, and journals what comes, in any order."""
 
     def __init__(
-        self, source: Source, sends: Sends, engine: Engine, journal: Journal, *, ahead: int
+        self,
+        source: Source,
+        sends: Sends,
+        engine: Engine,
+        journal: Journal,
+        *,
+        ahead: int,
+        most: int,
     ) -> None:
+        """`ahead`: requests that may be begun, or done and not yet in the journal. `most`: rows of
+        one request."""
         self._source = source
         self._sends = sends
         self._engine = engine
         self._journal = journal
         self._ahead = ahead
+        self._most = most
         #: Those that came to an end, and None when the caller has left.
         self._ended: SimpleQueue[Running | None] = SimpleQueue()
         self._running: set[Running] = set()
@@ -124,7 +134,7 @@ class Predicting:
             run = Running(start, piece.rows, [None] * piece.rows, dict(errors))
         else:
             again = {start + place for place in before.errors}
-            chunks = list(_only(chunks, again))
+            chunks = list(_only(chunks, again, self._most))
             run = Running(start, piece.rows, list(before.predictions), dict(errors))
         self._running.add(run)
         work = _settle(self._engine, chunks)
@@ -158,17 +168,17 @@ async def _settle(engine: Engine, chunks: Sequence[Chunk]) -> list[Part]:
     return [part for chunk in chunks for part in await engine.settle(chunk)]
 
 
-def _only(chunks: Sequence[Chunk], places: set[int]) -> Iterator[Chunk]:
-    """The parts of chunks that hold these items; neighbours stay together."""
+def _only(chunks: Sequence[Chunk], places: set[int], most: int) -> Iterator[Chunk]:
+    """The parts of chunks that hold these items; neighbours stay together, `most` at most."""
     for chunk in chunks:
         begin: int | None = None
         for at in range(chunk.rows + 1):
             wanted = at < chunk.rows and chunk.start + at in places
             if wanted and begin is None:
                 begin = at
-            elif not wanted and begin is not None:
+            elif begin is not None and (not wanted or at - begin == most):
                 yield chunk.part(begin, at)
-                begin = None
+                begin = at if wanted else None
 
 
 def _message(error: LakeportError) -> str:
