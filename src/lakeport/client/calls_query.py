@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from lakeport.client.errors import (
     InvalidInput,
     LakeportError,
     NotFound,
+    PermissionDenied,
     Problem,
 )
 from lakeport.client.flow import Flow, Request
@@ -132,7 +134,7 @@ def prepared(
     began = context.clock()
     needed = needs_signature(given)
     if needed and _is_text(given.data):
-        task = yield from _task(context, name)
+        task = yield from _task(context, name, options.retry)
     elif _is_chat(given) and _gives_responses(context, name):
         task = RESPONSES
     # Inputs with all their names are only looked at, which is not worth a walk to the registry.
@@ -253,11 +255,12 @@ def record(
         _log.warning("A prediction was not logged: %s", type(failure).__name__)
 
 
-def _task(context: Context, name: str) -> Flow[str | None]:
-    """What kind of model answers; None also where the caller may not see it."""
+def _task(context: Context, name: str, retry: Retry | None) -> Flow[str | None]:
+    """What kind of model answers; None also where the caller may not see it. Raises what else
+    goes wrong: without it nobody knows what to send."""
     try:
-        endpoint = yield from get(context, name, refresh=False, retry=_ONCE)
-    except LakeportError:
+        endpoint = yield from get(context, name, refresh=False, retry=retry)
+    except PermissionDenied:
         return None
     return endpoint.task
 
@@ -267,7 +270,8 @@ def is_for_responses(context: Context, name: str, given: Given, error: LakeportE
     the refusal, so that no other chat costs a look at its endpoint; from then on it is known."""
     if not (_is_chat(given) and is_of_schema(error)) or _gives_responses(context, name):
         return False
-    yield from _task(context, name)
+    with suppress(LakeportError):  # the refusal itself is what its caller is told
+        yield from _task(context, name, _ONCE)
     return _gives_responses(context, name)
 
 

@@ -316,3 +316,23 @@ def test_the_signature_of_an_endpoint_that_starts_is_not_there_yet() -> None:
 
     with pytest.raises(NotReady, match="NOT_READY, IN_PROGRESS"):
         world.run(calls_signature.signature(world.context(), "iris"))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "raised"),
+    [
+        (reply({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"}, 404), NotFound),
+        (reply(None, 401), Unauthenticated),
+        (ConnectionFailed("refused", sent=False), ConnectionFailed),
+        (reply({"error_code": "PERMISSION_DENIED", "message": "no"}, 403), InvalidInput),
+    ],
+    ids=["404", "401", "refused", "403"],
+)
+def test_a_string_for_an_endpoint_that_tells_no_task(
+    refusal: Response | LakeportError, raised: type[LakeportError]
+) -> None:
+    """What went wrong is told; only who may not look has to say what the string is."""
+    world = World(lambda _: refusal)
+
+    with pytest.raises(raised):
+        ask(world, world.context(), "bot", data="Hello")
