@@ -195,6 +195,7 @@ def test_fitted_models_and_registered_ones(
     assert query("doubled", inputs=[[3.0]]).predictions == pytest.approx([6.0])
     assert query("tripled", inputs=[1, 2]).predictions == [3, 6]
 
+    mlflow.set_experiment("fitted")  # MLflow remembers the one of whatever test ran before
     logged = mlflow.sklearn.log_model(
         fitted, name="m", registered_model_name="reg", pip_requirements=[]
     )
