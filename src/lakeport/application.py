@@ -305,7 +305,7 @@ class Application:
         serving = asyncio.create_task(server.serve(), name="http")
 
         async def end() -> None:
-            server.should_exit = True
+            server.exit()
             await serving
 
         self._stack.push_async_callback(end)

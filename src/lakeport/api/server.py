@@ -18,7 +18,7 @@ class CannotListen(OSError):
 
 
 class Server(uvicorn.Server):
-    """`await serve()` runs it until `should_exit` is set; `started` says that it listens.
+    """`await serve()` runs it until `exit()` is called; `started` says that it listens.
 
     It leaves signals alone. The end: no new connections, running requests finish within the grace.
     """
@@ -30,6 +30,20 @@ class Server(uvicorn.Server):
         limits = config.limits
         shortest = min(limits.first_byte, limits.head, limits.body_idle, limits.linger)
         self._every = min(1.0, shortest / 4)
+        self._asked_to_exit = asyncio.Event()
+
+    def exit(self) -> None:
+        """Ask it to end: `serve` returns once it has. On its own loop."""
+        self.should_exit = True
+        self._asked_to_exit.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which wakes ten times a second to look whether it should exit: a core that
+        computes a model feels that. Only the `Date` of answers needs a tick, once a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._asked_to_exit.wait()
 
     @property
     def port(self) -> int:
@@ -77,7 +91,7 @@ def make_server(
 ) -> Server:
     """A server for `app` on `sockets`, or on `host` and `port` (0: a free one), bound already.
 
-    `grace` is the time in seconds that running requests have to finish once `should_exit` is set.
+    `grace` is the time in seconds that running requests have to finish once `exit` is called.
     `cuttable`: the application may break connections (`api/cut.py`).
     Raises CannotListen when the address cannot be had.
     """

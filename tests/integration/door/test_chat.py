@@ -58,7 +58,7 @@ async def serving(
         await _until(lambda: server.started)
         yield f"http://127.0.0.1:{server.port}/serving-endpoints", place
     finally:
-        server.should_exit = True
+        server.exit()
         await running
 
 

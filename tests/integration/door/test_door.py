@@ -98,7 +98,7 @@ async def running(world: World, limits: Limits | None = None) -> AsyncIterator[R
     try:
         yield Running(server)
     finally:
-        server.should_exit = True
+        server.exit()
         await task
 
 
@@ -452,7 +452,7 @@ async def test_a_server_that_stops_lets_running_requests_end(world: World) -> No
         await client.send(b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
         await world.invoke.waiting.wait()
 
-        server.server.should_exit = True
+        server.server.exit()
         assert await idle.closed()
         finish.set()
 
@@ -465,7 +465,7 @@ async def test_a_server_that_stops_tells_those_it_cannot_wait_for(world: World) 
         await client.send(SLOW + b"Content-Length: 2\r\n\r\n{}")
         await world.invoke.waiting.wait()
 
-        server.server.should_exit = True
+        server.server.exit()
 
         answer = await client.answer()
         assert (answer.status, answer.error_code) == (503, "TEMPORARILY_UNAVAILABLE")

@@ -1,15 +1,20 @@
 """Measures what replicas use, and tells when one uses too much."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
 
 from lakeport.runtimes.base import Usage
 
-#: Every so many looks, who belongs to whom is looked up anew: that asks every process there is.
+#: Every so many looks, who belongs to whom is looked up anew: that may ask every process there is.
 FAMILY_LOOKS = 5
+#: Linux, where its kernel was built so, says whose children are whose.
+_KERNEL_TELLS = os.path.exists(f"/proc/self/task/{threading.get_native_id()}/children")
 
 
 @dataclass(eq=False, slots=True)
@@ -74,32 +79,40 @@ class MemoryWatch:
 
 def _measure(all_watched: list[Watched], families: bool) -> list[Usage | None]:
     if families:
-        children = _children()
+        children_of = _told_children if _KERNEL_TELLS else _looker()
         for watched in all_watched:
-            watched.family = _family(watched, children)
+            watched.family = _family(watched, children_of)
     return [_usage(watched) for watched in all_watched]
 
 
-def _children() -> dict[int, list[psutil.Process]]:
-    """Every process, by its parent's pid."""
-    children: dict[int, list[psutil.Process]] = {}
+def _told_children(pid: int) -> list[int]:
+    """The pids of a process' children, as Linux tells them."""
+    found: list[int] = []
+    with suppress(OSError):  # gone meanwhile
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _looker() -> Callable[[int], list[int]]:
+    """The same where nobody tells: every process is asked for its parent."""
+    children: dict[int, list[int]] = {}
     for process in psutil.process_iter():
-        try:
-            children.setdefault(process.ppid(), []).append(process)
-        except psutil.Error:
-            continue  # gone meanwhile
-    return children
+        with suppress(psutil.Error):  # gone meanwhile
+            children.setdefault(process.ppid(), []).append(process.pid)
+    return lambda pid: children.get(pid, [])
 
 
-def _family(
-    watched: Watched, children: dict[int, list[psutil.Process]]
-) -> dict[int, psutil.Process]:
+def _family(watched: Watched, children_of: Callable[[int], list[int]]) -> dict[int, psutil.Process]:
     family: dict[int, psutil.Process] = {}
-    waiting = list(children.get(watched.process.pid, ()))
+    waiting = children_of(watched.process.pid)
     while waiting:
-        process = waiting.pop()
-        waiting += children.get(process.pid, ())
-        family[process.pid] = process
+        pid = waiting.pop()
+        known = watched.family.get(pid)
+        with suppress(psutil.Error):  # gone meanwhile
+            family[pid] = known if known and known.is_running() else psutil.Process(pid)
+            waiting += children_of(pid)
     return family
 
 
