@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 import servers
 from chat_report import markdown
-from gateways import DEFAULT_CACHE
+from installs import DEFAULT_CACHE
 from run import Records, Wrong, carry_out, machine
 
 MODEL = "system.ai.smollm2-135m-instruct"

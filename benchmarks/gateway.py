@@ -25,6 +25,7 @@ import servers
 import stream_load
 from chat_report import markdown
 from gateways import Gateway
+from installs import DEFAULT_CACHE
 from load import Load, NoWrk, ensure_wrk
 from mock_upstream import TEXT
 from run import Records, Wrong, carry_out, machine, names_of
@@ -227,7 +228,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seconds", type=int, default=3, help="of each point; more for a slow server")
     add("--warm-up", type=int, default=3, help="seconds for each server before the rounds")
     add("--workers", type=int, default=1, help="processes of each of the other gateways")
-    add("--cache", type=Path, default=gateways.DEFAULT_CACHE, help="where these are installed")
+    add("--cache", type=Path, default=DEFAULT_CACHE, help="where these are installed")
     add(
         "--memory",
         type=int,

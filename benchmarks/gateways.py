@@ -7,10 +7,7 @@ it can do without, no usage tracking, no access log where that can be switched o
 
 import http.client
 import json
-import os
 import secrets
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from installs import first_on_path, install
 from mock_upstream import MODEL
 from servers import NotStarted, Peer, Running, free_port
 
@@ -25,7 +23,6 @@ from servers import NotStarted, Peer, Running, free_port
 ENDPOINT = "mock"
 LITELLM = "1.106.2"
 MLFLOW = "3.17.2"
-DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lakeport-bench"
 
 _BIN = Path(sys.executable).parent
 _JSON = {"Content-Type": "application/json"}
@@ -86,7 +83,7 @@ def lakeport(upstream: int, folder: Path) -> Gateway:
 
 def litellm(upstream: int, folder: Path, cache: Path, workers: int) -> Gateway:
     """LiteLLM's proxy."""
-    bin = install(cache, "litellm", LITELLM, f"litellm[proxy]=={LITELLM}")
+    bin = install(cache, f"litellm-{LITELLM}", f"litellm[proxy]=={LITELLM}")
     port, key = free_port(), f"sk-{secrets.token_hex(24)}"
     params = {"model": f"openai/{MODEL}", "api_base": _base(upstream), "api_key": _KEY}
     config = _write(
@@ -102,7 +99,7 @@ def litellm(upstream: int, folder: Path, cache: Path, workers: int) -> Gateway:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it fetches its prices at the start
         "LITELLM_TELEMETRY": "False",
         "LITELLM_LOG": "ERROR",
-        **_path(bin),
+        **first_on_path(bin),
     }
     headers = {**_JSON, "Authorization": f"Bearer {key}"}
     return Gateway(Peer("litellm", command, port, "/v1/chat/completions", environment, headers))
@@ -110,7 +107,7 @@ def litellm(upstream: int, folder: Path, cache: Path, workers: int) -> Gateway:
 
 def mlflow_server(upstream: int, folder: Path, cache: Path, workers: int) -> Gateway:
     """The gateway in `mlflow server`, which keeps its endpoints in a database: SQLite here."""
-    bin = install(cache, "mlflow", MLFLOW, f"mlflow[genai]=={MLFLOW}")
+    bin = install(cache, f"mlflow-{MLFLOW}", f"mlflow[genai]=={MLFLOW}")
     port = free_port()
     command = [str(bin / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
@@ -122,7 +119,7 @@ def mlflow_server(upstream: int, folder: Path, cache: Path, workers: int) -> Gat
         "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes that would do nothing
         "UVICORN_ACCESS_LOG": "false",
-        **_path(bin),
+        **first_on_path(bin),
     }
 
     def prepare(server: Running) -> None:
@@ -143,7 +140,7 @@ def mlflow_server(upstream: int, folder: Path, cache: Path, workers: int) -> Gat
 
 def mlflow_gateway(upstream: int, folder: Path, cache: Path, workers: int) -> Gateway:
     """`mlflow gateway start`: the older one, with a file."""
-    bin = install(cache, "mlflow", MLFLOW, f"mlflow[genai]=={MLFLOW}")
+    bin = install(cache, f"mlflow-{MLFLOW}", f"mlflow[genai]=={MLFLOW}")
     port = free_port()
     model = {
         "provider": "openai",
@@ -154,7 +151,11 @@ def mlflow_gateway(upstream: int, folder: Path, cache: Path, workers: int) -> Ga
     config = _write(folder / "gateway.yaml", {"endpoints": [endpoint]})
     command = [str(bin / "mlflow"), "gateway", "start", "--config-path", str(config)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
-    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "UVICORN_ACCESS_LOG": "false", **_path(bin)}
+    environment = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "UVICORN_ACCESS_LOG": "false",
+        **first_on_path(bin),
+    }
     return Gateway(Peer("mlflow-gateway", command, port, "/v1/chat/completions", environment))
 
 
@@ -165,29 +166,8 @@ RIVALS: Mapping[str, Callable[[int, Path, Path, int], Gateway]] = {
 }
 
 
-def install(cache: Path, name: str, version: str, requirement: str) -> Path:
-    """The folder of the programs of a package in an environment of its own, made if need be."""
-    folder = cache / f"{name}-{version}"
-    done = folder / ".complete"
-    if not done.exists():
-        print(f"installing {requirement} into {folder}", file=sys.stderr)
-        uv = shutil.which("uv", path=f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}") or "uv"
-        cache.mkdir(parents=True, exist_ok=True)
-        create = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
-        subprocess.run(create, check=True)
-        fill = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder)]
-        subprocess.run([*fill, requirement], check=True)
-        done.touch()
-    return folder / "bin"
-
-
 def _base(upstream: int) -> str:
     return f"http://127.0.0.1:{upstream}/v1"
-
-
-def _path(bin: Path) -> dict[str, str]:
-    """They start programs of their own environment, by name."""
-    return {"PATH": f"{bin}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def _write(file: Path, document: dict[str, Any]) -> Path:

@@ -1,27 +1,30 @@
 """Medians of the records of a run, as Markdown: `python benchmarks/report.py FILE.jsonl ...`."""
 
 import json
-import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-Record = dict[str, Any]
-_PEERS = ("mlflow", "lakeport")
+from peers import SERVERS
+from targets import Medians, Point, Record, median, verdicts
 
 
 def markdown(records: Sequence[Record]) -> str:
     """The tables of one run."""
     lines = [*_conditions(records), *_transfers(records)]
-    for model in _distinct(record["model"] for record in records if record["kind"] == "load"):
-        lines += ["", f"### {model}", "", *_loads(records, model), "", *_starts(records, model)]
+    medians = Medians(records)
+    if medians.models():
+        lines += ["", "Requests a second (p50 / p99 in ms), by rows x connections."]
+    for model in medians.models():
+        lines += ["", f"### {model}", "", *_loads(medians, model), "", *_starts(records, model)]
+        if left_out := _left_out(records, model):
+            lines += ["", *left_out]
     plain = [record for record in records if record["kind"] == "plain start"]
     if plain:
-        ready, pss, rss = (_median(plain, key) for key in ("ready", "pss", "rss"))
+        ready, pss, rss = (median(plain, key) for key in ("ready", "pss", "rss"))
         said = f"ready after {ready:.2f} s, {pss:.0f} MiB PSS, {rss:.0f} MiB RSS"
         lines += ["", f"`lakeport serve` without a model: {said}."]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_targets(records)])
 
 
 def _conditions(records: Sequence[Record]) -> list[str]:
@@ -58,75 +61,84 @@ def _transfers(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _loads(records: Sequence[Record], model: str) -> list[str]:
-    found = [r for r in records if r["kind"] == "load" and r["model"] == model]
-    heads = [
-        "rows",
-        "connections",
-        "MLflow requests/s",
-        "p50 / p99 ms",
-        "CPU ms",
-        "Lakeport requests/s",
-        "p50 / p99 ms",
-        "CPU ms",
-        "times MLflow",
-        "errors",
-    ]
-    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---:'] * len(heads))} |"]
-    for rows, connections in _distinct((r["rows"], r["connections"]) for r in found):
-        cells = [str(rows), str(connections)]
-        speed = {}
-        errors = 0
-        for peer in _PEERS:
-            point = [
-                r
-                for r in found
-                if (r["server"], r["rows"], r["connections"]) == (peer, rows, connections)
-            ]
-            if not point:
-                cells += ["", "", ""]
-                continue
-            speed[peer] = _median(point, "per_second")
-            errors += sum(r["errors"] for r in point)
-            cells += [
-                f"{speed[peer]:,.0f}",
-                f"{_median(point, 'p50'):.2f} / {_median(point, 'p99'):.2f}",
-                f"{_median(point, 'cpu_ms'):.2f}",
-            ]
-        both = len(speed) == len(_PEERS)
-        cells += [f"{speed['lakeport'] / speed['mlflow']:.1f}" if both else "", str(errors)]
-        lines.append("| " + " | ".join(cells) + " |")
+def _loads(medians: Medians, model: str) -> list[str]:
+    """A line for each server. What its CPU did, and by how much Lakeport is ahead, is told of one
+    point."""
+    places = medians.places(model)
+    compared = _compared(places)
+    heads = ["server", *(_place(*place) for place in places)]
+    heads += [f"CPU ms ({_place(*compared)})", "Lakeport is ahead", "errors"]
+    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    ours = medians.point(model, "lakeport", *compared)
+    for server in medians.servers(model):
+        points = [medians.point(model, server, *place) for place in places]
+        cells = [
+            f"{point.per_second:,.0f} ({point.p50:.2f} / {point.p99:.2f})" if point else ""
+            for point in points
+        ]
+        theirs = medians.point(model, server, *compared)
+        cells += [f"{theirs.cpu_ms:.3f}" if theirs else "", _ahead(ours, theirs)]
+        cells += [
+            str(sum(point.errors for point in points if point)),
+        ]
+        lines.append(f"| {server} | {' | '.join(cells)} |")
     return lines
+
+
+def _ahead(ours: Point | None, theirs: Point | None) -> str:
+    if not ours or not theirs or ours is theirs:
+        return ""
+    return f"{ours.per_second / theirs.per_second:.1f} times"
+
+
+def _place(rows: int, connections: int) -> str:
+    asked = "1 row" if rows == 1 else f"{rows:,} rows"
+    return f"{asked} x {connections}"
+
+
+def _compared(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The point whose ratio is shown: 32 connections, or else the last one."""
+    return (1, 32) if (1, 32) in places else places[-1]
 
 
 def _starts(records: Sequence[Record], model: str) -> list[str]:
     lines = [
-        "| server | first answer s | processes | PSS MiB | RSS MiB |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| server | first answer s | processes | PSS MiB | RSS MiB | first process PSS MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for peer in _PEERS:
+    for server in SERVERS:
         found = [
             r
             for r in records
-            if r["kind"] == "start" and r["model"] == model and r["server"] == peer
+            if r["kind"] == "start" and r["model"] == model and r["server"] == server
         ]
         if found:
             lines.append(
-                f"| {peer} | {_median(found, 'first_answer'):.1f} "
-                f"| {_median(found, 'processes'):.0f} "
-                f"| {_median(found, 'pss'):.0f} | {_median(found, 'rss'):.0f} |"
+                f"| {server} | {median(found, 'first_answer'):.1f} "
+                f"| {median(found, 'processes'):.0f} "
+                f"| {median(found, 'pss'):.0f} | {median(found, 'rss'):.0f} "
+                f"| {median(found, 'first_pss'):.0f} |"
             )
     return lines
 
 
-def _median(records: Sequence[Record], key: str) -> float:
-    """NaN where the value could not be measured."""
-    values = [record[key] for record in records if record[key] is not None]
-    return statistics.median(values) if values else float("nan")
+def _left_out(records: Sequence[Record], model: str) -> list[str]:
+    found = [r for r in records if r["kind"] == "left out" and r["model"] == model]
+    return [f"Left out: {r['server']} ({' '.join(r['reason'].split())[:200]})." for r in found]
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
+def _targets(records: Sequence[Record]) -> list[str]:
+    found = verdicts(records)
+    if not found:
+        return []
+    return [
+        "",
+        "### Targets",
+        "",
+        "| what | target | found | met |",
+        "| --- | --- | ---: | --- |",
+        *(f"| {v.what} | {v.target} | {v.found} | {'yes' if v.met else 'NO'} |" for v in found),
+    ]
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
-"""`make bench`: Lakeport beside `mlflow models serve`, the same models, the same requests.
+"""`make bench`: Lakeport beside what else could serve the same models, with the same requests.
 
-Server and load generator share the machine, and rounds take turns, so that the figures compare the
-two on this machine and on this day. docs/benchmarks.md says what they mean.
+Servers and load generator share the machine, and rounds take turns, so that the figures compare
+them on this machine and on this day. docs/benchmarks.md says what they mean.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -17,15 +18,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import peers
 import psutil
+import replicas
 import servers
+from installs import DEFAULT_CACHE, NotInstalled
 from load import Load, NoWrk, ensure_wrk
 from models import MODELS, SavedModel, save
 from report import markdown
 
 RESULTS = Path(__file__).parent / "results"
-#: Rows of the request whose answer both servers must give alike.
+#: Rows of the request whose answer is compared with what the model itself says.
 CHECKED_ROWS = 100
+#: Rows of the large requests.
+MANY_ROWS = 1000
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -53,7 +59,7 @@ def carry_out(
     try:
         with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as folder:
             work(Path(folder))
-    except (Wrong, servers.NotStarted) as problem:
+    except (Wrong, NotInstalled, servers.NotStarted, servers.Refused) as problem:
         print(problem, file=sys.stderr)
         return 1
     print(markdown(emit.records))
@@ -81,61 +87,111 @@ class Records:
 
 
 def measure(args: argparse.Namespace, folder: Path, emit: Emit) -> None:
-    for name in args.models:
-        model = save(name, folder)
-        expected: dict[str, Any] = {}
+    saved = {name: save(name, folder) for name in args.models}
+    for name, model in saved.items():
+        taking_part = [server for server in args.servers if takes_part(server, name, emit)]
         for number in range(args.rounds):
             # Whoever comes second finds a warmer machine: they take turns.
-            order = args.servers if number % 2 == 0 else args.servers[::-1]
-            for server in order:
-                answer = measure_server(server, model, number, args, emit)
-                if expected.setdefault("answer", answer) != answer:
-                    raise Wrong(f"{name}: the servers' predictions differ in round {number}.")
+            for server in list(taking_part) if number % 2 == 0 else taking_part[::-1]:
+                try:
+                    measure_server(server, model, number, args, emit)
+                except (Wrong, NotInstalled, servers.NotStarted, servers.Refused) as problem:
+                    if server == "lakeport":
+                        raise
+                    taking_part.remove(server)
+                    leave_out(server, name, str(problem), emit)
     if "lakeport" in args.servers:
         for number in range(args.rounds):
             measure_plain_start(number, emit)
+        if "iris" in saved and not args.no_memory:
+            measure_memory(saved["iris"], emit)
+
+
+def takes_part(server: str, model: str, emit: Emit) -> bool:
+    if reason := peers.without(server, model):
+        leave_out(server, model, reason, emit)
+    return reason is None
+
+
+def leave_out(server: str, model: str, reason: str, emit: Emit) -> None:
+    """Of this model's rounds, those that are still to come. What it came to so far is kept."""
+    emit({"kind": "left out", "server": server, "model": model, "reason": reason[-1000:]})
 
 
 def measure_server(
     name: str, model: SavedModel, number: int, args: argparse.Namespace, emit: Emit
-) -> Any:
-    """One round with one server, from its start to its end. Returns its checked predictions."""
+) -> None:
+    """One round with one server, from its start to its end."""
     here: dict[str, Any] = {"round": number, "server": name, "model": model.name}
     with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as temporary:
         folder = Path(temporary)
-        peer = (
-            servers.mlflow(model.folder, args.mlflow_workers)
-            if name == "mlflow"
-            else servers.lakeport(model.folder, folder / "home")
-        )
+        provisioned = name == "lakeport" and model.concurrency != replicas.PER_REPLICA
+        if name == "lakeport":
+            peer = servers.lakeport(None if provisioned else model.folder, folder / "home")
+        else:
+            peer = peers.peer(name, model, folder, args.cache)
         with servers.running(peer, folder) as server:
-            first = server.wait_for_answer(model.body(1))
-            before = predictions(server, model)
-            for rows in args.rows:
-                load = Load(peer.url, peer.headers, model.body(rows), folder)
-                load.run(16, args.warm_up)
-                for connections in args.connections:
-                    cpu = server.cpu_seconds()
-                    figures = load.run(connections, args.seconds)
-                    cpu = server.cpu_seconds() - cpu
-                    emit(
-                        {
-                            "kind": "load",
-                            **here,
-                            "rows": rows,
-                            "connections": connections,
-                            **asdict(figures),
-                            "cpu_ms": round(cpu * 1000 / max(1, figures.requests), 3),
-                            "load_average": round(os.getloadavg()[0], 2),
-                        }
-                    )
-                    if figures.errors:
-                        raise Wrong(f"{name}: {figures.errors} requests were not answered with 200")
-            if predictions(server, model) != before:
-                raise Wrong(f"{name}: its predictions changed under load")
-            memory = asdict(server.weigh())
-    emit({"kind": "start", **here, "first_answer": round(first, 2), **memory})
-    return before
+            if provisioned:
+                server.wait_for_answer(None)
+                replicas.deploy(server, model, model.concurrency)
+                peer = server.peer
+            first = server.wait_for_answer(model.body(1, peer.form))
+            check(server, model)
+            warmed = set()
+            for rows, connections in points(args, model):
+                load = Load(peer.url, peer.headers, model.body(rows, peer.form), folder)
+                if rows not in warmed:
+                    load.run(16 if rows == 1 else connections, args.warm_up)
+                    warmed.add(rows)
+                cpu = server.cpu_seconds()
+                figures = load.run(connections, args.seconds)
+                cpu = server.cpu_seconds() - cpu
+                emit(
+                    {
+                        "kind": "load",
+                        **here,
+                        "rows": rows,
+                        "connections": connections,
+                        **asdict(figures),
+                        "cpu_ms": round(cpu * 1000 / max(1, figures.requests), 3),
+                        "load_average": round(os.getloadavg()[0], 2),
+                    }
+                )
+                if figures.errors and name == "lakeport":
+                    raise Wrong(f"{name}: {figures.errors} requests were not answered with 200")
+            check(server, model)
+            memory = {**asdict(server.weigh()), "first_pss": server.weigh_first()}
+    # With more replicas than one, the model was registered meanwhile.
+    started = None if provisioned else round(first, 2)
+    emit({"kind": "start", **here, "first_answer": started, **memory})
+
+
+def points(args: argparse.Namespace, model: SavedModel) -> list[tuple[int, int]]:
+    """Rows of a request and number of connections. A model that only waits is asked for one row."""
+    many = [] if model.name == "sleep" else args.many_rows_connections
+    return [(1, each) for each in args.connections] + [(MANY_ROWS, each) for each in many if each]
+
+
+def check(server: servers.Running, model: SavedModel) -> None:
+    """Raises Wrong where the server does not say what the model says."""
+    found = predictions(server, model)
+    expected = model.expected(CHECKED_ROWS)
+    if len(found) != len(expected) or not all(map(_alike, found, expected)):
+        raise Wrong(f"{server.peer.name}, {model.name}: its predictions are not the model's")
+
+
+def _alike(found: object, expected: float) -> bool:
+    return isinstance(found, int | float) and math.isclose(found, expected, abs_tol=1e-9)
+
+
+def predictions(server: servers.Running, model: SavedModel) -> list[Any]:
+    """For CHECKED_ROWS rows. Raises Wrong."""
+    status, body = server.ask(model.body(CHECKED_ROWS, server.peer.form))
+    if status != 200:
+        raise Wrong(f"{server.peer.name}: {status} {body[:500]!r}")
+    answer = json.loads(body)
+    found: list[Any] = answer["predictions"] if isinstance(answer, dict) else answer
+    return found
 
 
 def measure_plain_start(number: int, emit: Emit) -> None:
@@ -151,11 +207,15 @@ def measure_plain_start(number: int, emit: Emit) -> None:
     emit({"kind": "plain start", "round": number, "ready": round(ready, 2), **memory})
 
 
-def predictions(server: servers.Running, model: SavedModel) -> Any:
-    status, body = server.ask(model.body(CHECKED_ROWS))
-    if status != 200:
-        raise Wrong(f"{server.peer.name}: {status} {body[:500]!r}")
-    return json.loads(body)["predictions"]
+def measure_memory(model: SavedModel, emit: Emit) -> None:
+    """What each replica of Lakeport after the first weighs."""
+    with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as temporary:
+        folder = Path(temporary)
+        with servers.running(servers.lakeport(None, folder / "home"), folder) as server:
+            server.wait_for_answer(None)
+            replicas.deploy(server, model, replicas.PER_REPLICA)
+            further = replicas.weigh_further(server, model)
+    emit({"kind": "replicas", "model": model.name, "further_pss": further})
 
 
 def conditions(args: argparse.Namespace) -> dict[str, Any]:
@@ -163,7 +223,7 @@ def conditions(args: argparse.Namespace) -> dict[str, Any]:
         **machine(),
         "rounds": args.rounds,
         "seconds": args.seconds,
-        "mlflow_workers": args.mlflow_workers,
+        "mlflow_workers": peers.WORKERS,
     }
 
 
@@ -201,13 +261,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--models", type=names_of(MODELS), default=["iris"], help=f"of {', '.join(MODELS)}; or all")
-    add("--servers", type=names_of(("mlflow", "lakeport")), default=["mlflow", "lakeport"])
-    add("--connections", type=_numbers, default=[1, 8, 32, 128])
-    add("--rows", type=_numbers, default=[1], help="rows of a request")
+    everybody = list(peers.SERVERS)
+    named = f"of {', '.join(everybody)}; or all"
+    add("--servers", type=names_of(everybody), default=everybody, help=named)
+    add("--connections", type=_numbers, default=[1, 8, 32, 128], help="for requests of one row")
+    many = f"for requests of {MANY_ROWS} rows; 0: none of them"
+    add("--many-rows-connections", type=_numbers, default=[4], help=many)
     add("--rounds", type=int, default=3)
     add("--seconds", type=int, default=3, help="of each point")
     add("--warm-up", type=int, default=2, help="seconds before the points of a round")
-    add("--mlflow-workers", type=int, default=2)
+    add("--no-memory", action="store_true", help="don't weigh further replicas of Lakeport")
+    add("--cache", type=Path, default=DEFAULT_CACHE, help="where the others are installed")
     add("--out", type=Path, help="file of JSON lines; otherwise a new one in benchmarks/results")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import signal
@@ -12,13 +13,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+from models import Form
 
 START_LIMIT = 120.0
 _BIN = Path(sys.executable).parent
 _JSON = {"Content-Type": "application/json"}
-#: Both servers': the load generator needs a core too.
+#: All servers': the load generator needs a core too.
 _THREADS = {"OMP_NUM_THREADS": "1"}
 
 
@@ -32,6 +35,8 @@ class Peer:
     path: str
     environment: Mapping[str, str]
     headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
+    #: How it wants the rows.
+    form: Form = "dataframe_split"
 
     @property
     def url(self) -> str:
@@ -49,6 +54,10 @@ class Weight:
 
 class NotStarted(Exception):
     """The server never answered; the message has the end of its log."""
+
+
+class Refused(Exception):
+    """The server did not do what it was asked to do."""
 
 
 def mlflow(model: Path, workers: int) -> Peer:
@@ -84,9 +93,12 @@ def mlflow_server(folder: Path) -> Peer:
 
 
 def lakeport(model: Path | None, home: Path) -> Peer:
-    """`model` None: a server without any, which is asked for its health."""
+    """`model` None: a server without any, which is asked for its health.
+
+    Models that are registered with it are served by this Python, as `model` is.
+    """
     port, token = free_port(), secrets.token_hex(16)
-    served = ["--model", f"model={model}"] if model else []
+    served = ["--model", f"model={model}"] if model else ["--env-manager", "local"]
     return Peer(
         "lakeport",
         [str(_BIN / "lakeport"), "serve", "--home", str(home), "--port", str(port), *served],
@@ -135,6 +147,26 @@ class Running:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The JSON answer of another operation of the server. Raises Refused."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.peer.port, timeout=120)
+        try:
+            sent = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, sent, dict(self.peer.headers))
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Refused(f"{method} {path}: {answer.status} {said[:500]!r}")
+        found: dict[str, Any] = json.loads(said or b"{}")
+        return found
+
+    def weigh_first(self) -> int | None:
+        """PSS in MiB of the process that was started, without its children; Linux only."""
+        memory = self._process.memory_full_info()
+        return getattr(memory, "pss", 0) >> 20 or None
 
     def weigh(self) -> Weight:
         """The memory of the process and all its descendants."""

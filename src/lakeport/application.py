@@ -26,7 +26,9 @@ from lakeport.auth.tokens import ADMIN, Tokens
 from lakeport.control.aliases import AliasWatcher
 from lakeport.control.chat_entities import Known, parse_fixed
 from lakeport.control.endpoints import Endpoints
+from lakeport.control.log_pages import LogPages
 from lakeport.control.reconciler import Reconciler
+from lakeport.control.scaling import Scaler, Scaling
 from lakeport.control.validation import WishedEntity
 from lakeport.control.workbench import Parts, Workbench
 from lakeport.errors import ApiError
@@ -46,6 +48,7 @@ from lakeport.runtimes.dispatch import Connectors, Runtimes
 from lakeport.runtimes.engine.runtime import EngineRuntime
 from lakeport.runtimes.joined import JoinedRuntime
 from lakeport.runtimes.local.link import UnixConnector
+from lakeport.runtimes.local.logs import LogReader
 from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.runtime import LocalRuntime
 from lakeport.serving.calls import Calls
@@ -61,6 +64,7 @@ from lakeport.stores.sql import SqlStore
 from lakeport.stores.sqlite import sqlite_url
 from lakeport.telemetry import logs
 from lakeport.telemetry.metrics import Metrics
+from lakeport.telemetry.traces import open_tracer
 from lakeport.wire.chat import Task
 from lakeport.wire.workbench import Place
 
@@ -103,7 +107,7 @@ class Application:
         """Start everything; nothing is left running when this raises or is cancelled."""
         try:
             await self._open()
-        except BaseException:
+        except BaseException:  # a cancellation too: nothing may outlive it
             await self._stack.aclose()
             raise
 
@@ -125,39 +129,13 @@ class Application:
         registry = self._make_registry()
         stack.push_async_callback(registry.close)
         models = registry if registry.enabled else None
-        outside = Outside(
-            EgressGuard(settings.egress_allow), os.environ, settings.upstream_connect_timeout
-        )
-        known = Known(self._catalogue(), settings.max_tokens, outside.refuses)
-        runtime, connector = self._make_runtimes(models, secrets, known, outside)
-        await runtime.open()
-        stack.push_async_callback(runtime.close)
-
-        metrics = Metrics()
-        front = Front(connector, _queue_limits(settings), metrics, max_body=settings.max_body)
-        reconciler = Reconciler(
-            store, runtime, front, now_ms=now_ms, drain_timeout=settings.request_timeout
-        )
-        front.on_hung = reconciler.hung
-        await reconciler.open()
-        stack.push_async_callback(reconciler.close)
-        parts = Parts(
-            reconciler=reconciler,
-            store=store,
-            runtime=runtime,
-            registry=models,
-            metrics=metrics,
-            now_ms=now_ms,
-            max_entities=settings.max_entities,
-            max_endpoints=settings.max_endpoints,
-            known=known,
-            vault=secrets,
-        )
+        front, parts = await self._open_serving(store, secrets, models)
         invoke: InvokePort = front
         bench: Workbench | None = None
         if settings.faults:
             bench, invoke = self._make_workbench(front, parts)
         endpoints = bench or Endpoints(**parts)
+        reconciler = parts["reconciler"]
         aliases = AliasWatcher(endpoints, reconciler, registry, settings.alias_poll)
 
         app = build_app(
@@ -171,6 +149,7 @@ class Application:
             workspace_id=await _workspace_id(store),
             single_endpoint=lambda: _only_name(settings.model),
             metrics=endpoints.all_metrics,
+            logs=LogPages(reconciler, LogReader(self.home.logs)),
             bench=bench,
         )
         self.server = make_server(
@@ -179,12 +158,57 @@ class Application:
             port=settings.port,
             grace=settings.stop_grace,
             cuttable=settings.faults,
+            lane=app.lane,
         )
         await self._serve(self.server)
         registry.open()
         await self._make_asked_for(endpoints, reconciler)
         self._background(aliases.run())
+        self._background(endpoints.monitor.run())
         self._ready = True
+
+    async def _open_serving(
+        self, store: Store, secrets: Secrets, models: Registry | None
+    ) -> tuple[Front, Parts]:
+        """What runs models and asks them, and what the control plane is made of."""
+        settings, stack = self.settings, self._stack
+        outside = Outside(
+            EgressGuard(settings.egress_allow), os.environ, settings.upstream_connect_timeout
+        )
+        known = Known(self._catalogue(), settings.max_tokens, outside.refuses)
+        runtime, connector = self._make_runtimes(models, secrets, known, outside)
+        await runtime.open()
+        stack.push_async_callback(runtime.close)
+        metrics = Metrics()
+        tracer = open_tracer()
+        if tracer is not None:
+            stack.push_async_callback(asyncio.to_thread, tracer.close)
+        front = Front(
+            connector, _queue_limits(settings), metrics, max_body=settings.max_body, tracer=tracer
+        )
+        reconciler = Reconciler(
+            store, runtime, front, now_ms=now_ms, drain_timeout=settings.request_timeout
+        )
+        front.on_hung = reconciler.hung
+        reconciler.on_woke = metrics.cold_start
+        await reconciler.open()
+        stack.push_async_callback(reconciler.close)
+        scaler = Scaler(reconciler, front.load, _scaling(settings))
+        front.on_waiting = scaler.waiting
+        reconciler.on_moved = scaler.poke
+        self._background(scaler.run())
+        return front, Parts(
+            reconciler=reconciler,
+            store=store,
+            runtime=runtime,
+            registry=models,
+            metrics=metrics,
+            now_ms=now_ms,
+            max_entities=settings.max_entities,
+            max_endpoints=settings.max_endpoints,
+            known=known,
+            vault=secrets,
+        )
 
     async def _open_store(self) -> Store:
         store = SqlStore(sqlite_url(self.home.database))
@@ -237,6 +261,9 @@ class Application:
             start_timeout=settings.start_timeout,
             memory_limit=settings.replica_memory,
             max_body=settings.max_body,
+            replica_start=settings.replica_start,
+            template_memory=settings.template_memory,
+            recycle=settings.replica_recycle_memory,
             machine=machine,
         )
         engines = EngineRuntime(
@@ -328,6 +355,23 @@ def _queue_limits(settings: Settings) -> QueueLimits:
         ready_wait=settings.ready_wait,
         timeout=settings.request_timeout,
     )
+
+
+def _scaling(settings: Settings) -> Scaling:
+    return Scaling(
+        cores=_cores(),
+        up_to=settings.scale_up_to,
+        down_after=settings.scale_down_after,
+        to_zero_after=settings.scale_to_zero_after,
+        engine_slots=settings.engine_slots,
+    )
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 async def _workspace_id(store: Store) -> str:

@@ -248,6 +248,40 @@ class Settings(BaseModel):
     replica_memory: int = Field(
         4096 * MIB, ge=0, description="Bytes of memory that one replica may use; 0 is no limit."
     )
+    replica_recycle_memory: int = Field(
+        0,
+        ge=0,
+        description="Bytes of memory above which a replica is replaced by a fresh one between "
+        "requests, for models that leak; 0 is never.",
+    )
+    replica_start: Literal["zygote", "spawn"] = Field(
+        "zygote",
+        description="How replicas of models start: forked by a process that has loaded their "
+        "libraries, where the machine (Linux) and the model allow it, or always anew.",
+    )
+    template_memory: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Fraction of the machine's memory that loaded models may use which are kept to "
+        "fork replicas from, also while an endpoint is scaled to zero; 0 keeps none.",
+    )
+    scale_up_to: int | None = Field(
+        None,
+        gt=0,
+        description="Replicas up to which a served entity grows beyond its minimum. Without it: as "
+        "many as there are cores where they compute, and up to the maximum asked for where they "
+        "wait for something else.",
+    )
+    scale_down_after: float = Field(
+        300, gt=0, description="Quiet seconds after which a served entity loses replicas."
+    )
+    scale_to_zero_after: float = Field(
+        1800,
+        gt=0,
+        description="Seconds without a request after which a served entity that may scale to zero "
+        "does.",
+    )
     max_entities: int = Field(15, gt=0, description="Served entities of one endpoint.")
     max_endpoints: int = Field(1000, gt=0, description="Serving endpoints of the workspace.")
 

@@ -24,10 +24,15 @@ SPLIT = {"dataframe_split": {"columns": COLUMNS, "data": [FLOWER]}}
 
 
 class Deploy(Protocol):
-    """Makes an endpoint and waits until it has settled; without entities it is an empty one."""
+    """Makes an endpoint and waits until it has settled, unless told not to; without entities it is
+    an empty one."""
 
     def __call__(
-        self, what: str, *entities: ServedEntityInput, shares: Mapping[str, int] | None = None
+        self,
+        what: str,
+        *entities: ServedEntityInput,
+        shares: Mapping[str, int] | None = None,
+        wait: bool = True,
     ) -> str: ...
 
 
@@ -37,7 +42,10 @@ def deploying(workspace: Workspace, api: ServingEndpointsAPI) -> Iterator[Deploy
     made: list[str] = []
 
     def make(
-        what: str, *entities: ServedEntityInput, shares: Mapping[str, int] | None = None
+        what: str,
+        *entities: ServedEntityInput,
+        shares: Mapping[str, int] | None = None,
+        wait: bool = True,
     ) -> str:
         name = workspace.new_name(what)
         config = None
@@ -49,7 +57,8 @@ def deploying(workspace: Workspace, api: ServingEndpointsAPI) -> Iterator[Deploy
             )
         api.create(name, config=config)
         made.append(name)
-        settled(api, name)
+        if wait:
+            settled(api, name)
         return name
 
     try:

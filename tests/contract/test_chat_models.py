@@ -8,8 +8,8 @@ import pytest
 from databricks.sdk.errors import BadRequest
 from databricks.sdk.service.serving import ChatMessage, ChatMessageRole, ServingEndpointsAPI
 
-from tests.contract.endpoints import Deploy, entity
-from tests.contract.workspace import Workspace, register, until
+from tests.contract.endpoints import Deploy, entity, settled
+from tests.contract.workspace import Workspace, until
 
 MODELS = ("chat_model", "chat_counts", "chat_agent", "responses_agent")
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
@@ -19,15 +19,17 @@ INPUT = {"input": HELLO, "custom_inputs": {"a": 1}}
 
 
 @pytest.fixture(scope="module")
-def models(workspace: Workspace, deploy_shared: Deploy) -> dict[str, str]:
+def models(api: ServingEndpointsAPI, workspace: Workspace, deploy_shared: Deploy) -> dict[str, str]:
     """An endpoint for each of MODELS, by the model's name."""
     if workspace.home is None:
         pytest.skip("the real workspace has none of these models")
-    register(workspace.host, workspace.token, *MODELS)
-    return {
-        model: deploy_shared(model.replace("_", "-"), entity(model, "1", "served"))
+    made = {
+        model: deploy_shared(model.replace("_", "-"), entity(model, "1", "served"), wait=False)
         for model in MODELS
     }
+    for name in made.values():
+        settled(api, name)
+    return made
 
 
 @pytest.fixture

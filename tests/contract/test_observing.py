@@ -10,6 +10,7 @@ from databricks.sdk.service.serving import EndpointTag, ServingEndpointsAPI
 from tests.contract.endpoints import SPLIT, Deploy
 
 ENDPOINTS = "/api/2.0/serving-endpoints"
+EVENTS = "/api/2.0/lakeport/events"
 
 
 @pytest.mark.operation("logs")
@@ -63,6 +64,8 @@ def test_metrics_are_prometheus_text_under_databricks_names(
         "request_5xx_count_total",
         "cpu_usage_percentage",
         "mem_usage_percentage",
+        "gpu_usage_percentage",
+        "gpu_mem_usage_percentage",
         "provisioned_concurrent_requests_total",
         "model_queue_time_ms",
         "model_prediction_latency_ms",
@@ -76,6 +79,27 @@ def test_metrics_are_prometheus_text_under_databricks_names(
     assert f'endpoint_name="{iris}"' in labels
     assert float(value) >= 1
     assert int(timestamp) > 1_600_000_000_000
+
+
+@pytest.mark.operation("live", "series")
+@pytest.mark.lakeport
+def test_live_state_and_series_name_every_served_entity(http: httpx.Client, iris: str) -> None:
+    http.post(f"/serving-endpoints/{iris}/invocations", json=SPLIT)
+
+    live = http.get("/api/2.0/lakeport/live").json()["endpoints"]
+    series = http.get(
+        "/api/2.0/lakeport/series", params={"endpoint": iris, "served_entity": "old"}
+    ).json()
+    unnamed = http.get("/api/2.0/lakeport/series", params={"endpoint": iris})
+
+    (found,) = [endpoint for endpoint in live if endpoint["name"] == iris]
+    assert found["state"] == "READY"
+    assert {entity["name"] for entity in found["entities"]} == {"old", "new"}
+    assert all(len(entity["replicas"]) == 1 for entity in found["entities"])
+    assert len(series["time"]) == len(series["requests"]) == len(series["p99_ms"])
+    assert unnamed.status_code == 400
+    assert "served_entity" in unnamed.json()["message"]
+    assert "old" in unnamed.json()["message"]
 
 
 @pytest.mark.operation("get_open_api")
@@ -159,3 +183,43 @@ def test_events_say_what_happened_and_who_asked(http: httpx.Client, iris: str) -
     assert ids == sorted(ids)
     rest = http.get("/api/2.0/lakeport/events", params={"endpoint": iris, "after": ids[0]})
     assert [event["id"] for event in rest.json()["events"]][: len(ids) - 1] == ids[1:]
+
+
+@pytest.mark.operation("events")
+@pytest.mark.lakeport
+def test_events_are_chosen_by_kind_and_time(http: httpx.Client, iris: str) -> None:
+    def chosen(**wanted: object) -> list[dict[str, object]]:
+        params = {"endpoint": iris, **wanted}
+        found: list[dict[str, object]] = http.get(EVENTS, params=params).json()["events"]  # type: ignore[arg-type]
+        return found
+
+    created, *_ = everything = chosen()
+    unknown = http.get(EVENTS, params={"kind": "exploded"})
+
+    assert chosen(kind="created") == [created]
+    assert chosen(kind=["created", "deleted"]) == [created]
+    assert chosen(since=2**40 * 8) == []
+    assert chosen(since=created["at"], limit=1) == [created]
+    assert chosen(newest="true", limit=1) == everything[-1:]
+    assert unknown.status_code == 400
+    assert unknown.json()["message"].startswith("kind: 'exploded' is unknown; expected one of ")
+
+
+@pytest.mark.operation("log pages")
+@pytest.mark.lakeport
+def test_logs_are_had_line_by_line_from_a_cursor_on(http: httpx.Client, streams: str) -> None:
+    path = f"/api/2.0/lakeport/logs/{streams}/streams-1"
+    newest = http.get(path, params={"limit": 2}).json()
+    http.post(f"/serving-endpoints/{streams}/invocations", json={"inputs": {"nothing": 1}})
+
+    more = http.get(path, params={"after": newest["next"]}).json()
+    first = http.get(path, params={"after": "", "limit": 1}).json()
+    build = http.get(path, params={"build": "true"}).json()
+
+    assert len(newest["lines"]) == 2
+    assert any("KeyError" in line["text"] for line in more["lines"])
+    assert {line["config_version"] for line in more["lines"]} == {1}
+    assert "worker started" in first["lines"][0]["text"]
+    assert build["lines"]
+    assert http.get(path, params={"after": "here"}).status_code == 400
+    assert http.get(f"{path}-unknown").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"

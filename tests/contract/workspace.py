@@ -77,7 +77,7 @@ def served(folder: Path, *arguments: str, registry: bool = True) -> Iterator[Wor
         try:
             host = _ready(server, log)
             if registry:
-                register(host, token)
+                _register(host, token)
             yield Workspace(host, token, Model("iris", ("1", "2")), home)
         finally:
             server.terminate()
@@ -138,11 +138,11 @@ def _ready(server: subprocess.Popen[bytes], log: Path) -> str:
     return until("the server", look, START_SECONDS)
 
 
-def register(host: str, token: str, *models: str) -> None:
-    """Fill the registry with `models` of `tests.models.build`; with register.py's without any."""
+def _register(host: str, token: str) -> None:
+    """Fill the registry."""
     tracking = {"MLFLOW_TRACKING_URI": host, "MLFLOW_TRACKING_TOKEN": token}
     done = subprocess.run(
-        [PYTHON, "-m", "tests.contract.register", *models],
+        [PYTHON, "-m", "tests.contract.register"],
         cwd=ROOT,
         env=environment(tracking),
         capture_output=True,

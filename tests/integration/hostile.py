@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from lakeport.api.control_plane import build_control_plane
 from lakeport.api.ports import SecretsPort, TokensPort
+from lakeport.control.log_pages import LogPages
 from lakeport.control.ports import EndpointsPort
 from tests.integration.server import ServerProcess
 
@@ -380,6 +381,7 @@ def control_plane() -> FastAPI:
         workspace_id="1",
         single_endpoint=lambda: None,
         metrics=lambda: b"",
+        logs=cast(LogPages, None),
     )
 
 

@@ -158,7 +158,7 @@ class ServerProcess:
     def workers(self) -> list[psutil.Process]:
         """Processes that hold a replica of a model, in the order of their start."""
         return sorted(
-            (process for process in self.family() if _runs(process, "worker/__main__.py")),
+            (process for process in self.family() if _is_worker(process)),
             key=lambda process: process.create_time(),
         )
 
@@ -327,6 +327,18 @@ def _alive(
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 alive.append(process)
     return alive
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Not a zygote or a template, which have the command line of what they fork."""
+    try:
+        line, name = process.cmdline(), process.name()
+    except psutil.Error:
+        return False
+    forked = "zygote" in line
+    return any("worker/__main__.py" in part for part in line) and (
+        not forked or name == "lakeport-worker"
+    )
 
 
 def _runs(process: psutil.Process, word: str) -> bool:

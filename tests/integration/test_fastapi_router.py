@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from openapi_spec_validator import validate
 
 from lakeport import AsyncClient
 from lakeport.integrations.fastapi import serving_router
-from tests.integration.server import ServerProcess, closing
+from tests.integration.server import ServerProcess, closing, wait_for
 from tests.models.fixtures import SavedModel
 
 pytestmark = pytest.mark.timeout(120)
@@ -401,14 +401,14 @@ class TestCallers:
             assert answer.status_code == 200
 
 
-async def leave(app: FastAPI, path: str, body: object) -> None:
-    """Ask, and hang up a little later."""
+async def leave(app: FastAPI, path: str, body: object, when: Callable[[], object]) -> None:
+    """Ask, and hang up when something is so."""
     messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
 
     async def receive() -> dict[str, Any]:
         if messages:
             return messages.pop()
-        await asyncio.sleep(0.3)
+        await asyncio.to_thread(wait_for, when, what="when to hang up")
         return {"type": "http.disconnect"}
 
     async def send(message: object) -> None: ...
@@ -420,7 +420,7 @@ async def leave(app: FastAPI, path: str, body: object) -> None:
         "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
     }
-    await asyncio.wait_for(app(scope, receive, send), 20)
+    await asyncio.wait_for(app(scope, receive, send), 80)
 
 
 @pytest.mark.parametrize(
@@ -440,15 +440,15 @@ async def test_nothing_runs_on_for_a_caller_who_left(
     server.call("DELETE", "lakeport/calls")
     name = path.split("/")[3]
     fault(server, name, "slow", seconds=60)
-    await leave(make_app(server, concurrency=1), path, body)
 
-    calls: list[Any] = []
-    for _ in range(50):
-        calls = server.call("GET", f"lakeport/calls?endpoint={name}")["calls"]
-        if calls and calls[-1]["status"] is not None:
-            break
-        await asyncio.sleep(0.1)
-    assert [call["status"] for call in calls] == [499]
+    def calls() -> list[Any]:
+        found: list[Any] = server.call("GET", f"lakeport/calls?endpoint={name}")["calls"]
+        return found
+
+    await leave(make_app(server, concurrency=1), path, body, when=calls)
+
+    await asyncio.to_thread(wait_for, lambda: calls()[-1]["status"], what="the call's end")
+    assert [call["status"] for call in calls()] == [499]
 
 
 @asynccontextmanager

@@ -243,7 +243,7 @@ def kill_again_and_again(server: ServerProcess, stock: Stock, kills: int) -> str
 def test_a_server_killed_at_random_moments_loses_nothing(
     make_server: MakeServer, stock: Stock
 ) -> None:
-    print(kill_again_and_again(make_server(registry="eager"), stock, kills=3))
+    print(kill_again_and_again(make_server(registry="eager"), stock, kills=2))
 
 
 @pytest.mark.soak

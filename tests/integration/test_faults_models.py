@@ -26,7 +26,7 @@ FATAL = [
     Deed("os._exit", 500, "A replica ended: exited with code 3."),
     Deed("segfault", 500, "A replica ended: killed by SIGSEGV."),
     Deed("hang", 504, "A request ran into its time limit; the replica is replaced."),
-    Deed("eat", 500, "A replica ended: exited with code 70 (out of memory)."),
+    Deed("eat", 500, "A replica ended: out of memory: exited with code 70."),
 ]
 
 

@@ -326,8 +326,43 @@ async def test_too_much_memory_ends_the_replica(make: Make, tmp_path: Path) -> N
 
         _, writer = await asyncio.open_unix_connection(socket_of(replica))
 
-        assert await replica.exited == "killed: used more than 200 MB of memory"
+        assert await replica.exited == "out of memory: used more than 200 MB of memory"
         writer.close()
+
+
+@pytest.mark.parametrize(("bound", "above"), [(0, False), (1 << 40, False), (1 << 20, True)])
+async def test_usage_says_whether_a_replica_should_be_recycled(
+    make: Make, tmp_path: Path, bound: int, above: bool
+) -> None:
+    runtime = make(recycle=bound, memory_interval=0.05)
+    async with started(runtime, deployment(model(tmp_path / "m"))) as replica:
+        await until(lambda: replica.usage() is not None)
+        usage = replica.usage()
+
+        assert usage is not None
+        assert usage.recycle is above
+
+
+@pytest.mark.parametrize(("said", "merge"), [("true", True), ("False", False)])
+async def test_a_variable_says_whether_requests_may_be_merged(
+    make: Make, tmp_path: Path, said: str, merge: bool
+) -> None:
+    folder = model(tmp_path / "m", "tells")
+    spec = deployment(folder, environment={"LAKEPORT_MERGE": said})
+
+    async with started(make(), spec):
+        told = json.loads((folder / "told.json").read_text())
+
+    assert told["order"]["merge"] is merge
+    assert "LAKEPORT_MERGE" not in json.dumps(told["environment"])
+
+
+async def test_what_is_neither_true_nor_false_is_a_failed_start(make: Make, tmp_path: Path) -> None:
+    spec = deployment(model(tmp_path / "m"), environment={"LAKEPORT_MERGE": "perhaps"})
+
+    with pytest.raises(StartFailed, match="LAKEPORT_MERGE must be true or false"):
+        async with started(make(), spec):
+            pass
 
 
 async def test_a_full_disk_hurts_neither_model_nor_server(make: Make, tmp_path: Path) -> None:

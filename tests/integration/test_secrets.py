@@ -59,7 +59,13 @@ def world(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
     """A server that served with a secret, rotated it, served again, and was restarted."""
     home = tmp_path_factory.mktemp("secrets") / "home"
     shutil.copytree(stock.home, home)
-    server = ServerProcess(home, registry="eager", env_manager="local", log_level="debug")
+    server = ServerProcess(
+        home,
+        registry="eager",
+        env_manager="local",
+        log_level="debug",
+        replica_start="spawn",  # the variables of a forked process are not to be seen from outside
+    )
     world = World(server, stock, first=marker(), second=marker())
     with closing(server):
         server.start()

@@ -41,6 +41,20 @@ def score(rows):
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _environment_before() -> dict[str, str]:
+    """Autouse, so that it is there before the session's workspace."""
+    return dict(os.environ)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_of_this_file_only(_environment_before: dict[str, str]) -> Iterator[None]:
+    """The session's workspace keeps its environment until the end: other files have others."""
+    yield
+    os.environ.clear()
+    os.environ.update(_environment_before)
+
+
 @pytest.fixture
 def sdk(lakeport_workspace: Workspace) -> WorkspaceClient:
     return WorkspaceClient()

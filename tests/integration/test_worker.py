@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gzip
 import json
-import os
 import signal
 import socket
 import time
@@ -19,6 +18,7 @@ from lakeport.runtimes.local.link import UnixConnector
 from lakeport.worker import protocol
 from tests.integration.worker_process import MAX_BODY, SECRET, WorkerProcess, worker
 from tests.models.fixtures import SavedModel
+from tests.sending import Sent
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,13 +33,13 @@ def call(body: Any, *, seconds: float = 60, **more: Any) -> Call:
 
 
 async def ask(link: Link, body: Any, **more: Any) -> Answer:
-    answer = await link.send(call(body, **more))
+    answer = await Sent(link, call(body, **more))
     assert isinstance(answer, Answer)
     return answer
 
 
 async def stream_of(link: Link, body: Any) -> Stream:
-    stream = await link.send(call(body))
+    stream = await Sent(link, call(body))
     assert not isinstance(stream, Answer)
     return stream
 
@@ -266,9 +266,9 @@ async def test_streams_that_end_early_free_their_threads(streams: WorkerProcess)
         dropped = await stream_of(link, endless)
         del dropped
         other = await streams.connect()
-        assert not isinstance(await other.send(call(endless)), Answer)
+        assert not isinstance(await Sent(other, call(endless)), Answer)
         other.close()
-        cancelled = link.send(call(endless))
+        cancelled = Sent(link, call(endless))
         cancelled.cancel()
 
     answer = await ask(link, {"messages": [], "count": 1})
@@ -390,7 +390,7 @@ async def test_a_model_that_dies_loses_all_that_its_replica_held(
 ) -> None:
     async with worker(saved_model("hostile")) as found:
         link = await found.connect()
-        hanging = link.send(call(do("hang")))
+        hanging = Sent(link, call(do("hang")))
 
         with pytest.raises(ReplicaLost):
             await ask(link, do(deed))
@@ -421,15 +421,15 @@ async def test_a_model_out_of_memory_is_answered_before_its_replica_ends(
 async def test_a_model_that_hangs_holds_up_only_its_thread(saved_model: SavedModel) -> None:
     async with worker(saved_model("hostile"), concurrency=2) as found:
         link = await found.connect()
-        hanging = link.send(call(do("hang")))
+        hanging = Sent(link, call(do("hang")))
 
         answers = [await ask(link, do("nothing")) for _ in range(5)]
 
         assert {answer.status for answer in answers} == {200}
         assert not hanging.done()
         # Both threads hang: the next waits, and is dropped when it is cancelled.
-        also = link.send(call(do("hang")))
-        waiting = link.send(call(do("nothing")))
+        also = Sent(link, call(do("hang")))
+        waiting = Sent(link, call(do("nothing")))
         assert link.outstanding == 3
         waiting.cancel()
         assert link.outstanding == 2
@@ -445,7 +445,7 @@ async def test_a_model_that_hangs_holds_up_only_its_thread(saved_model: SavedMod
 async def test_sigterm_lets_what_computes_finish(saved_model: SavedModel) -> None:
     async with worker(saved_model("slow"), concurrency=2) as found:
         link = await found.connect()
-        slow = link.send(call({"dataframe_records": [{"seconds": 1.0}]}))
+        slow = Sent(link, call({"dataframe_records": [{"seconds": 1.0}]}))
         await ask(link, {"dataframe_records": [{"seconds": 0.0}]})  # so the slow one computes
 
         found.process.send_signal(signal.SIGTERM)
@@ -490,7 +490,7 @@ HELLO = protocol.frame(
     "sent",
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        os.urandom(64),
+        bytes(range(64)),
         protocol.frame(protocol.CALL, 1, b"{}"),
         protocol.frame(protocol.HELLO, 0, note=b"{"),
         protocol.frame(protocol.HELLO, 0, note=b"[]"),

@@ -16,6 +16,7 @@ from lakeport.runtimes.local.link import UnixConnector
 from lakeport.wire.chat import Operation
 from lakeport.worker import protocol
 from lakeport.worker.protocol import Frame, FrameReader
+from tests.sending import Sent
 
 WELCOME = protocol.frame(protocol.WELCOME, 0, note=b'{"protocol": 1, "credit": 64}')
 
@@ -66,9 +67,9 @@ async def test_a_plain_call_brings_no_note_and_others_do() -> None:
     async with linked() as (link, peer):
         routed = Call(b"{}", "application/json", None, time.monotonic() + 60, route=Operation.CHAT)
         calls = [
-            link.send(call()),
-            link.send(call(b"a\n1\n", "text/csv")),
-            link.send(routed),
+            Sent(link, call()),
+            Sent(link, call(b"a\n1\n", "text/csv")),
+            Sent(link, routed),
         ]
 
         plain, csv = await peer.frame(), await peer.frame()
@@ -91,7 +92,7 @@ async def test_a_large_body_arrives_whole() -> None:
     async with linked() as (link, peer):
         body = bytes(range(256)) * 40_000
 
-        future = link.send(call(body))
+        future = Sent(link, call(body))
 
         assert (await peer.frame()).body == body
         assert not future.done()
@@ -99,7 +100,7 @@ async def test_a_large_body_arrives_whole() -> None:
 
 async def test_answers_in_any_order_find_their_calls() -> None:
     async with linked() as (link, peer):
-        first, second = link.send(call()), link.send(call())
+        first, second = Sent(link, call()), Sent(link, call())
         ids = [(await peer.frame()).id, (await peer.frame()).id]
 
         peer.send(protocol.frame(protocol.ANSWER, ids[1], b"2", status=200, time=1500))
@@ -111,7 +112,7 @@ async def test_answers_in_any_order_find_their_calls() -> None:
 
 async def test_cancelling_a_call_tells_the_worker_and_its_late_answer_is_nothing() -> None:
     async with linked() as (link, peer):
-        future = link.send(call())
+        future = Sent(link, call())
         id = (await peer.frame()).id
 
         task = asyncio.create_task(asyncio.wait_for(future, 60))
@@ -125,7 +126,7 @@ async def test_cancelling_a_call_tells_the_worker_and_its_late_answer_is_nothing
         peer.send(protocol.frame(protocol.STREAM, id, status=200))
         peer.send(protocol.frame(protocol.CHUNK, id, b"late"))
         peer.send(protocol.frame(protocol.END, id))
-        again = link.send(call())
+        again = Sent(link, call())
         peer.send(protocol.frame(protocol.ANSWER, (await peer.frame()).id, b"on time", status=200))
         assert await again == Answer(200, b"on time")
 
@@ -133,7 +134,7 @@ async def test_cancelling_a_call_tells_the_worker_and_its_late_answer_is_nothing
 @pytest.mark.parametrize("end", ["close", "drop"])
 async def test_a_stream_that_nobody_reads_on_is_cancelled(end: str) -> None:
     async with linked() as (link, peer):
-        future = link.send(call())
+        future = Sent(link, call())
         id = (await peer.frame()).id
         peer.send(protocol.frame(protocol.STREAM, id, note=b'{"client_request_id":"r"}'))
         peer.send(protocol.frame(protocol.CHUNK, id, b"1"))
@@ -152,7 +153,7 @@ async def test_a_stream_that_nobody_reads_on_is_cancelled(end: str) -> None:
 
 async def test_more_is_asked_for_when_half_the_window_is_taken() -> None:
     async with linked() as (link, peer):
-        future = link.send(call())
+        future = Sent(link, call())
         id = (await peer.frame()).id
         peer.send(protocol.frame(protocol.STREAM, id))
         for number in range(protocol.STREAM_WINDOW):
@@ -187,7 +188,7 @@ BREACHES: list[Callable[[int], bytes]] = [
 @pytest.mark.parametrize("breach", BREACHES)
 async def test_a_worker_that_breaks_the_rules_is_lost(breach: Callable[[int], bytes]) -> None:
     async with linked() as (link, peer):
-        outstanding = [link.send(call()), link.send(call())]
+        outstanding = [Sent(link, call()), Sent(link, call())]
 
         peer.send(breach((await peer.frame()).id))
 
@@ -196,7 +197,7 @@ async def test_a_worker_that_breaks_the_rules_is_lost(breach: Callable[[int], by
         with pytest.raises(ReplicaLost):
             await outstanding[1]
         with pytest.raises(ReplicaLost):
-            await link.send(call())
+            await Sent(link, call())
 
 
 @pytest.mark.parametrize(

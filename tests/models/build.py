@@ -102,6 +102,49 @@ def mixed(path: Path) -> None:
     )
 
 
+def forest(path: Path) -> None:
+    """Trees that predict in two threads; pickle."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+
+    data, target = load_iris(return_X_y=True, as_frame=True)
+    model = RandomForestClassifier(n_estimators=8, n_jobs=2, random_state=0).fit(data, target)
+    mlflow.sklearn.save_model(
+        model,
+        path,
+        serialization_format="pickle",
+        signature=infer_signature(data, model.predict(data)),
+        pip_requirements=_SKLEARN,
+    )
+
+
+def starts_thread(path: Path) -> None:
+    """A linear regression that starts a thread when it is loaded."""
+    import threading
+
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import LinearRegression
+
+    class Busy(LinearRegression):
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    data, target = load_diabetes(return_X_y=True, as_frame=True)
+    model = Busy().fit(data, target)
+    mlflow.sklearn.save_model(
+        model,
+        path,
+        serialization_format="cloudpickle",
+        signature=infer_signature(data, model.predict(data)),
+        pip_requirements=[*_SKLEARN, "cloudpickle"],
+    )
+
+
 def regressor(path: Path) -> None:
     """A ridge regression on ten columns."""
     import mlflow.sklearn
@@ -163,6 +206,20 @@ def params(path: Path) -> None:
         outputs=Schema([ColSpec(DataType.string)]),
         params=ParamSchema([ParamSpec("temperature", DataType.double, 0.5)]),
     )
+
+
+def traced(path: Path) -> None:
+    """A PythonModel that answers with the trace and the span that it runs in."""
+    from mlflow.types import ColSpec, DataType, Schema
+
+    _code(path, "traced", inputs=Schema([ColSpec(DataType.double, "x")]))
+
+
+def tells(path: Path) -> None:
+    """A PythonModel that tells of its process what column `x` asks for: a variable, or a word."""
+    from mlflow.types import ColSpec, DataType, Schema
+
+    _code(path, "tells", inputs=Schema([ColSpec(DataType.string, "x")]))
 
 
 def frame(path: Path) -> None:
@@ -283,10 +340,14 @@ _BUILDERS: dict[str, Callable[[Path], None]] = {
         iris_proba,
         no_signature,
         mixed,
+        forest,
+        starts_thread,
         regressor,
         xgboost,
         lightgbm,
         params,
+        tells,
+        traced,
         frame,
         hinted,
         typed,

@@ -13,6 +13,7 @@ from lakeport.providers.runtime import ExternalConnector, address_of
 from lakeport.providers.transport import Outside
 from lakeport.runtimes.base import Answer, Call, Stream
 from lakeport.wire.chat import Operation
+from tests.sending import Sent
 
 KEY = "canary-7f3e9b21d5c84a60"
 REFERENCE = "{{secrets/llm/key}}"
@@ -94,13 +95,13 @@ def call(
 
 
 async def answer_of(link: OpenAILink, call: Call) -> Answer:
-    result = await link.send(call)
+    result = await Sent(link, call)
     assert isinstance(result, Answer)
     return result
 
 
 async def stream_of(link: OpenAILink, call: Call) -> Stream:
-    result = await link.send(call)
+    result = await Sent(link, call)
     assert not isinstance(result, Answer), result
     return result
 

@@ -16,6 +16,7 @@ from lakeport.runtimes.base import ReplicaLost, StreamFailed
 from tests.provider.client import answer_of, call, problem, stream_of, taken, words
 from tests.provider.provider import Asked, Out, chunk, running
 from tests.provider.test_engines import KEY, engine
+from tests.sending import Sent
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n"
 BODY = b"".join(
@@ -151,7 +152,7 @@ async def test_a_call_cancelled_at_any_moment_leaves_nothing_behind(tmp_path: Pa
     path = tmp_path / "e.sock"
     async with running(socket=path) as server, engine(path) as link:
         for turns in range(40):
-            future = link.send(call(stream=True))
+            future = Sent(link, call(stream=True))
             for _ in range(turns):
                 await asyncio.sleep(0)
             if not future.cancel():

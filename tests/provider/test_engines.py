@@ -17,8 +17,8 @@ KEY = "engine-key-of-this-test"
 
 
 @contextlib.asynccontextmanager
-async def engine(path: Path) -> AsyncIterator[OpenAILink]:
-    link = await EngineConnector(idle_timeout=5, slots=2).connect(f"engine:{path}#{KEY}")
+async def engine(path: Path, *, idle_timeout: float = 5) -> AsyncIterator[OpenAILink]:
+    link = await EngineConnector(idle_timeout=idle_timeout, slots=2).connect(f"engine:{path}#{KEY}")
     assert isinstance(link, OpenAILink)
     try:
         yield link

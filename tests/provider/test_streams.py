@@ -21,6 +21,7 @@ from tests.provider.client import (
     words,
 )
 from tests.provider.provider import Asked, Out, chunk, closes_without_a_word, running
+from tests.sending import Sent
 
 
 async def failing(link: OpenAILink) -> tuple[int, StreamFailed]:
@@ -343,7 +344,7 @@ async def test_cancelling_a_call_closes_the_connection(stream: bool) -> None:
         await asyncio.sleep(60)
 
     async with running(silent) as provider, linked(provider.url) as link:
-        future = link.send(call(stream=stream))
+        future = Sent(link, call(stream=stream))
         await provider.until_asked()
         assert link.outstanding == 1
         future.cancel()
@@ -356,7 +357,7 @@ async def test_cancelling_a_call_closes_the_connection(stream: bool) -> None:
 async def test_a_call_cancelled_at_any_moment_leaves_nothing_behind() -> None:
     async with running() as provider, linked(provider.url) as link:
         for turns in range(60):
-            future = link.send(call(stream=turns % 2 == 0))
+            future = Sent(link, call(stream=turns % 2 == 0))
             for _ in range(turns):
                 await asyncio.sleep(0)
             if not future.cancel():
@@ -371,7 +372,7 @@ async def test_a_call_cancelled_at_any_moment_leaves_nothing_behind() -> None:
 async def test_closing_a_link_fails_what_it_holds() -> None:
     async with running(_silent_after_one) as provider, linked(provider.url) as link:
         stream = await stream_of(link, call(stream=True))
-        pending = link.send(call())
+        pending = Sent(link, call())
         link.close()
         assert link.lost.done()
         with pytest.raises(ReplicaLost):
@@ -379,7 +380,7 @@ async def test_closing_a_link_fails_what_it_holds() -> None:
         with pytest.raises(ReplicaLost):
             await taken(stream)
         with pytest.raises(ReplicaLost):
-            await link.send(call())
+            await Sent(link, call())
         assert link.outstanding == 0
         await provider.until_open(0)
 

@@ -4,6 +4,7 @@ a durable one subclasses DurableStoreSuite and gives `reopened` too."""
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -339,6 +340,28 @@ class StoreSuite:
         assert await store.events("iris") == [everything[0], everything[2]]
         assert await store.events(after=everything[0].id, limit=1) == [everything[1]]
         assert await store.events("iris", after=everything[2].id) == []
+
+    async def test_events_are_chosen_by_time_and_kind_and_from_the_end(self, store: Store) -> None:
+        record = await store.insert_endpoint(endpoint())
+        told = [
+            replace(event(str(number)), at=number, kind="tags" if number % 2 else "stopped")
+            for number in range(1, 9)
+        ]
+        await store.save_endpoint(record, *told, event("elsewhere", "other"))
+
+        async def texts(**wanted: Any) -> str:
+            return "".join(e.message for e in await store.events("iris", **wanted))
+
+        first = (await store.events())[0].id
+        assert await texts(newest=True, limit=3) == "678"
+        assert await texts(newest=True, limit=3, before=first + 5) == "345"
+        assert await texts(before=first + 2) == "12"
+        assert await texts(since=6) == "678"
+        assert await texts(kinds={"tags"}) == "1357"
+        assert await texts(kinds=["tags", "stopped"], since=3, after=first + 4, limit=2) == "67"
+        assert await texts(kinds={"tags"}, newest=True, limit=1) == "7"
+        assert await texts(kinds={"created"}) == ""
+        assert await texts(newest=True, limit=100) == "12345678"
 
     async def test_only_the_newest_events_are_kept(self, store: Store) -> None:
         record = await store.insert_endpoint(endpoint())

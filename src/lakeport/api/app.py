@@ -6,31 +6,25 @@ request -> request id -> caller (401 before anything else) -> the data plane   r
 """
 
 import asyncio
-import itertools
 import logging
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lakeport.api.context import KEY, Context
+from lakeport.api.context import KEY, Answer, Context, RequestIds
 from lakeport.api.control_plane import build_control_plane
-from lakeport.api.errors import Headers, as_api_error, send_error
+from lakeport.api.errors import as_api_error
 from lakeport.api.invocations import PREFIX, Invocations, parse_path
+from lakeport.api.lane import InvocationLane
+from lakeport.api.local import LOCAL_ADMIN, refuse_strangers
 from lakeport.api.mlflow import is_mlflow_path
 from lakeport.api.openai import OpenAI, parse_route
 from lakeport.api.ports import SecretsPort, TokensPort
-from lakeport.auth.callers import ADMINS, USERS, Caller
+from lakeport.auth.callers import Caller
+from lakeport.control.log_pages import LogPages
 from lakeport.control.ports import EndpointsPort
 from lakeport.control.workbench import Workbench
-from lakeport.errors import (
-    ApiError,
-    InvalidParameter,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-)
+from lakeport.errors import InvalidParameter, Unauthenticated, Unavailable
 from lakeport.serving.ports import InvokePort
 from lakeport.settings import Settings
 
@@ -39,11 +33,6 @@ logger = logging.getLogger("lakeport.api")
 #: All that is answered without a token. Nothing else is, not even with "not found".
 OPEN_PATHS = ("/health",)
 OPEN_PREFIXES = ("/.well-known/",)
-
-#: With `auth=off` everybody on the machine is the admin.
-LOCAL_ADMIN = Caller("admin", "admin", frozenset((ADMINS, USERS)))
-
-_LOOPBACK = re.compile(rb"(?:https?://)?(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.I)
 
 
 def build_app(
@@ -58,14 +47,16 @@ def build_app(
     workspace_id: str,
     single_endpoint: Callable[[], str | None],
     metrics: Callable[[], bytes],
+    logs: LogPages,
     bench: Workbench | None = None,
-) -> ASGIApp:
-    """The whole HTTP API as one ASGI app.
+) -> "FrontDoor":
+    """The whole HTTP API as one ASGI app, and its lane.
 
     `health`: whether Lakeport can serve. `mlflow`: the registry's proxy, or None. `metrics`: the
     server's, as Prometheus text. `single_endpoint`: the name of the only endpoint that a flag made,
-    if there is exactly one: `/invocations`, `/ping` and `/version` are then its own. `bench`: what
-    a server started for tests offers; None: it has no such routes.
+    if there is exactly one: `/invocations`, `/ping` and `/version` are then its own. `logs`: those
+    of models, in pages. `bench`: what a server started for tests offers; None: it has no such
+    routes.
     """
     control_plane = build_control_plane(
         endpoints=endpoints,
@@ -75,9 +66,20 @@ def build_app(
         workspace_id=workspace_id,
         single_endpoint=single_endpoint,
         metrics=metrics,
+        logs=logs,
         bench=bench,
     )
     invocations = Invocations(invoke, max_body=settings.max_body)
+    request_ids = RequestIds()
+    lane = InvocationLane(
+        invoke=invoke,
+        tokens=tokens,
+        max_body=settings.max_body,
+        loopback_only=settings.auth == "off",
+        organisation=_organisation(workspace_id),
+        single_endpoint=single_endpoint,
+        request_ids=request_ids,
+    )
     return FrontDoor(
         tokens=tokens,
         invocations=invocations,
@@ -88,6 +90,8 @@ def build_app(
         workspace_id=workspace_id,
         single_endpoint=single_endpoint,
         outside_registry=settings.mlflow_tracking_uri is not None,
+        request_ids=request_ids,
+        lane=lane,
     )
 
 
@@ -106,6 +110,8 @@ class FrontDoor:
         workspace_id: str,
         single_endpoint: Callable[[], str | None],
         outside_registry: bool,
+        request_ids: RequestIds | None = None,
+        lane: InvocationLane | None = None,
     ) -> None:
         self._tokens = tokens
         self._invocations = invocations
@@ -113,22 +119,22 @@ class FrontDoor:
         self._control_plane = control_plane
         self._mlflow = mlflow
         self._loopback_only = loopback_only
-        self._organisation = (b"x-databricks-org-id", workspace_id.encode())
+        self._organisation = _organisation(workspace_id)
         self._single_endpoint = single_endpoint
         self._outside_registry = outside_registry
-        # Unique over restarts, cheap within one.
-        self._boot = secrets.token_hex(8)
-        self._count = itertools.count()
+        self._request_ids = request_ids or RequestIds()
+        #: Answers invocations in front of this application: for `make_server`.
+        self.lane = lane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        request_id = f"{self._boot}{next(self._count):012x}"
-        answer = _Answer(send, [(b"x-request-id", request_id.encode()), self._organisation])
+        request_id = self._request_ids()
+        answer = Answer(send, [(b"x-request-id", request_id.encode()), self._organisation])
         try:
             headers = dict(scope["headers"])
             if self._loopback_only:
-                refuse_strangers(headers)
+                refuse_strangers(headers.get(b"host", b""), headers.get(b"origin"))
             caller = None
             if not is_open(scope["path"]):
                 caller = await self._authenticate(headers.get(b"authorization"))
@@ -212,41 +218,10 @@ class FrontDoor:
         return is_mlflow_path(path)
 
 
+def _organisation(workspace_id: str) -> tuple[bytes, bytes]:
+    return b"x-databricks-org-id", workspace_id.encode()
+
+
 def is_open(path: str) -> bool:
     """Whether `path` is answered without a token."""
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
-
-
-def refuse_strangers(headers: Mapping[bytes, bytes]) -> None:
-    """With authentication off: only what this machine's own programs send may pass.
-
-    A web page can make its visitor's browser send requests here, under a name of its own that it
-    has pointed at loopback, or as a form from its own origin. Raises PermissionDenied.
-    """
-    host, origin = headers.get(b"host", b""), headers.get(b"origin")
-    if not _LOOPBACK.fullmatch(host):
-        raise PermissionDenied("Without authentication, Lakeport answers only to a loopback name.")
-    if origin is not None and not _LOOPBACK.fullmatch(origin):
-        raise PermissionDenied("Without authentication, Lakeport answers no other site's pages.")
-
-
-class _Answer:
-    """`send` for one request, with the headers that each reply carries."""
-
-    __slots__ = ("_headers", "_send", "_started")
-
-    def __init__(self, send: Send, headers: Headers) -> None:
-        self._send = send
-        self._headers = headers
-        self._started = False
-
-    def send(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            self._started = True
-            message["headers"] = [*message.get("headers", ()), *self._headers]
-        return self._send(message)
-
-    async def fail(self, error: ApiError, request_id: str) -> None:
-        """Answer with `error`; an answer that has begun already is cut off by the server."""
-        if not self._started:
-            await send_error(self.send, error, request_id)

@@ -20,12 +20,12 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], bound: int
         if not told.isdigit():
             raise MalformedRequest("The Content-Length header is not a number.")
         if int(told) > bound:
-            raise _too_large(bound)
+            raise too_large(bound)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
         if len(body) > bound:
-            raise _too_large(bound)
+            raise too_large(bound)
         return body
     parts = bytearray()
     while True:
@@ -33,11 +33,11 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], bound: int
             raise ClientGone
         parts += message.get("body", b"")
         if len(parts) > bound:
-            raise _too_large(bound)
+            raise too_large(bound)
         if not message.get("more_body", False):
             return bytes(parts)
         message = await receive()
 
 
-def _too_large(bound: int) -> TooLarge:
+def too_large(bound: int) -> TooLarge:
     return TooLarge(f"The request is larger than the limit of {bound} bytes.")

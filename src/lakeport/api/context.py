@@ -1,11 +1,17 @@
 """What the front door found out about a request, for those behind it."""
 
+import itertools
+import secrets
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.types import Message, Send
 
+from lakeport.api.errors import Headers, send_error
 from lakeport.auth.callers import Caller
+from lakeport.errors import ApiError
 
 #: Where `Context` is in the ASGI scope.
 KEY = "lakeport"
@@ -30,3 +36,36 @@ def caller_of(request: Request) -> Caller:
 
 
 Asking = Annotated[Caller, Depends(caller_of)]
+
+
+class RequestIds:
+    """Makes a new one at each call: unique over restarts, cheap within one."""
+
+    def __init__(self) -> None:
+        self._boot = secrets.token_hex(8)
+        self._count = itertools.count()
+
+    def __call__(self) -> str:
+        return f"{self._boot}{next(self._count):012x}"
+
+
+class Answer:
+    """`send` for one request, with the headers that each reply carries."""
+
+    __slots__ = ("_headers", "_send", "_started")
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send = send
+        self._headers = headers
+        self._started = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self._started = True
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        return self._send(message)
+
+    async def fail(self, error: ApiError, request_id: str) -> None:
+        """Answer with `error`; an answer that has begun already is cut off by the server."""
+        if not self._started:
+            await send_error(self.send, error, request_id)

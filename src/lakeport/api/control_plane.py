@@ -15,6 +15,8 @@ from lakeport.api.events import events
 from lakeport.api.health import health
 from lakeport.api.identity import identity
 from lakeport.api.lakeport import lakeport
+from lakeport.api.logs import logs as log_routes
+from lakeport.api.monitoring import monitoring
 from lakeport.api.not_yet import not_yet
 from lakeport.api.openapi import allowed_methods, build_document
 from lakeport.api.permissions import permissions
@@ -23,6 +25,7 @@ from lakeport.api.secrets import secrets as secret_routes
 from lakeport.api.serving_endpoints import serving_endpoints
 from lakeport.api.tokens import tokens as token_routes
 from lakeport.api.validation import translate
+from lakeport.control.log_pages import LogPages
 from lakeport.control.ports import EndpointsPort
 from lakeport.control.workbench import Workbench
 from lakeport.errors import ApiError, EndpointNotFound, MalformedRequest, MethodNotAllowed
@@ -39,6 +42,7 @@ def build_control_plane(
     workspace_id: str,
     single_endpoint: Callable[[], str | None],
     metrics: Callable[[], bytes],
+    logs: LogPages,
     bench: Workbench | None = None,
 ) -> FastAPI:
     """The app. It expects `context.Context` in the scope, and errors other than ours go through."""
@@ -52,6 +56,8 @@ def build_control_plane(
         secret_routes(secrets),
         identity(workspace_id),
         events(endpoints),
+        monitoring(endpoints),
+        log_routes(logs),
         health(endpoints, serving=serving, metrics=metrics, single_endpoint=single_endpoint),
     ):
         app.include_router(router)

@@ -1,116 +1,42 @@
-"""Guards connections: what a client may send, and how long it may take.
+"""One connection: requests in, answers out, in order.
 
-uvicorn has no deadline for reading and no bound on a request's head. `Door` adds both, and refuses
-what two HTTP parsers could understand differently. Deadlines are looked at by one sweep a server
-(`api/server.py`), so that they cost a request next to nothing.
+`Reader` turns bytes into requests. Each is an `Exchange`: the lane's, or the bridge's to the ASGI
+application. The door holds them in the order in which they came, gives each its turn, and ends the
+connection when its time is up. Deadlines are looked at by one sweep a server (`api/server.py`), so
+that they cost a request next to nothing. docs/internals/door.md has the promises.
 """
 
 import asyncio
-import re
-import secrets
-from dataclasses import dataclass
-from enum import Enum, auto
-from functools import lru_cache
-from typing import Any, NoReturn
+from collections import deque
+from typing import Any
 
-import httptools
-import orjson
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
-from lakeport.api.cut import CUT
-from lakeport.api.joined import JoinedTransport
-from lakeport.errors import error_body
+from lakeport.api.bridge import Cycle, scope_of
+from lakeport.api.exchange import Exchange, Lane
+from lakeport.api.heads import Heads
+from lakeport.api.joined import LARGE, JoinedTransport
+from lakeport.api.limits import Limits, Refusal
+from lakeport.api.reading import Reader, Reading
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on one connection; times in seconds, sizes in bytes."""
-
-    #: Until a new connection sends its first byte.
-    first_byte: float = 10
-    #: Between two requests on one connection.
-    keep_alive: float = 75
-    #: From the first byte of a request's head to its last.
-    head: float = 10
-    #: Between two pieces of a body.
-    body_idle: float = 30
-    #: For a whole body, and a second more for every `body_rate` bytes of it that came.
-    body_total: float = 300
-    body_rate: int = 16 * 1024
-    #: During which a client takes nothing of its answer.
-    write_idle: float = 120
-    #: In which a refused client may read the refusal before the connection is cut.
-    linger: float = 2
-    head_bytes: int = 64 * 1024
-    headers: int = 100
-    target_bytes: int = 16 * 1024
-    #: Of a body that nobody reads any more, since its request has been answered already.
-    unread_bytes: int = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a connection is ended."""
-
-    status: int
-    error_code: str
-    message: str
-
-
-def _malformed(message: str) -> Refusal:
-    return Refusal(400, "MALFORMED_REQUEST", message)
-
-
-NOT_HTTP = _malformed("The request is not valid HTTP/1.1.")
-HOST = _malformed("The request needs exactly one Host header with a valid host.")
-LENGTH = _malformed("The length of the request's body is given twice, or in an unknown way.")
-AUTHORIZATION = _malformed("The request has more than one Authorization header.")
-TARGET_TOO_LONG = Refusal(414, "URI_TOO_LONG", "The path of the request is too long.")
-HEAD_TOO_LARGE = Refusal(
-    431, "REQUEST_HEADER_FIELDS_TOO_LARGE", "The request has too many or too large headers."
-)
-SLOW_HEAD = Refusal(408, "REQUEST_TIMEOUT", "The request's headers did not arrive in time.")
-SLOW_BODY = Refusal(408, "REQUEST_TIMEOUT", "The request's body did not arrive in time.")
-
-_GUARDED = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect")
-)
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-
-
-@lru_cache(maxsize=256)
-def valid_host(value: bytes) -> bool:
-    """Whether a Host header names a host and at most a port."""
-    return len(value) <= 255 and _HOST.fullmatch(value) is not None
-
-
-class Reading(Enum):
-    """What the next byte of a connection belongs to.
-
-    BETWEEN -> HEAD -> BODY -> BETWEEN; from each to REFUSED, which ends the connection.
-    """
-
-    BETWEEN = auto()
-    HEAD = auto()
-    BODY = auto()
-    REFUSED = auto()
+#: Bytes that are read at a time: between two pieces, the door looks how many requests wait.
+_PIECE = 32 * 1024
 
 
 class DoorConfig(uvicorn.Config):
-    """uvicorn's config with our limits, to reach each connection."""
+    """uvicorn's config with what our connections need."""
 
     limits: Limits = Limits()
+    lane: Lane | None = None
     #: Whether the application may break connections: `api/cut.py`.
     cuttable: bool = False
+    heads: Heads
 
 
-class _Refused(Exception):
-    """Ends the parser's run; `Door._refusal` says why."""
-
-
-class Door(HttpToolsProtocol):
+class Door(asyncio.Protocol):
     """One connection. `check` must be called every now and then: it holds the deadlines."""
 
     def __init__(
@@ -118,263 +44,289 @@ class Door(HttpToolsProtocol):
         config: DoorConfig,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: Any = None,
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.access_log = False
-        self.limits = config.limits
-        self._most_bytes = self.limits.head_bytes
-        self._most_headers = self.limits.headers
-        self._reading = Reading.BETWEEN
-        self._refusal = NOT_HTTP
-        self._now = self.loop.time()
-        #: Of the present state of reading; in BETWEEN only when nothing is being answered.
-        self._deadline = self._now + self.limits.first_byte
-        self._body_deadline = 0.0
-        self._messages = 0
-        self._head_bytes = 0
-        self._hosts = 0
-        self._lengths = 0
-        self._authorizations = 0
-        #: The request wishes for another protocol; it is read again without the wish.
-        self._declining = False
-        self._body_bytes = 0
+        if not config.loaded:
+            config.load()
+        self._app: ASGIApp = config.loaded_app
+        self._lane = config.lane
+        self._limits = config.limits
+        self._cuttable = config.cuttable
+        self._state = server_state
+        self.tasks = server_state.tasks
+        self.heads = config.heads
+        self.loop = _loop or asyncio.get_running_loop()
+        self.transport: JoinedTransport = None  # type: ignore[assignment]
+        self.scope: dict[str, Any] = {}
+        self._reader = Reader(config.limits, self, self.loop.time())
+        #: Those not answered yet, in order: only the first may be under way.
+        self._queue: deque[Exchange] = deque()
+        #: The one whose request is being read, or was read last.
+        self._present: Exchange | None = None
+        self._giving_turns = False
+        #: What arrived and is not read yet, since enough requests wait.
+        self._held: memoryview | None = None
+        self._read_paused = False
+        self._stopping = False
+        self.write_paused = False
+        self._writers: list[asyncio.Future[None]] = []
         self._unread_bytes = 0
         self._unsent = 0
         self._unsent_for = 0.0
-        if config.cuttable:
-            self.app_state = {**app_state, CUT: self.cut}
+
+    # The connection's life
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(JoinedTransport(transport, self.loop))
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self.transport = JoinedTransport(transport, self.loop)
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "scheme": "http",
+            "root_path": "",
+        }
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        for exchange in self._queue:
+            exchange.lost()
+        self._queue.clear()
+        self._present = None
+        self._held = None
+        self.resume_writing()
+        self._reader.forget()
+
+    def shutdown(self) -> None:
+        """The server stops: what is under way is answered, and nothing after it."""
+        self._stopping = True
+        if self._queue:
+            self._queue[-1].keep_alive = False
+        else:
+            self.transport.close()
+
+    def expire(self) -> None:
+        """The server's grace is over."""
+        if self._queue:
+            self._queue[0].expire()
 
     # What arrives
 
     def data_received(self, data: bytes) -> None:
-        reading, message = self._reading, self._messages
-        if reading is Reading.REFUSED:
+        if self._held is not None:  # a transport may hand on what it had read before its pause
+            self._held = memoryview(b"".join((self._held, data)))
+        elif self._reader.state is Reading.REFUSED:
             self._throw_away(len(data))
-            return
-        self._now = self.loop.time()
-        if reading is Reading.BODY:
-            self._deadline = self._now + self.limits.body_idle
-        self._unset_keepalive_if_required()
-        try:
-            self._feed(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.refuse(self._refusal)
         else:
-            # A head that is not complete yet; one that is was counted header by header.
-            if (
-                reading is Reading.HEAD
-                and self._reading is Reading.HEAD
-                and message == self._messages
-            ):
-                self._head_bytes += len(data)
-                if self._head_bytes > self.limits.head_bytes:
-                    self.refuse(HEAD_TOO_LARGE)
+            if len(data) > _PIECE:
+                self._take(memoryview(data))
+            elif (refusal := self._reader.feed(data, self.loop.time())) is not None:
+                self.refuse(refusal)
+            if len(self._queue) > 1 or self._read_paused:
+                self.flow()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # To ignore the wish is the way to decline it. The parser has stopped behind the head,
-            # so another one reads the same request without the wish. (Java's client asks for
-            # HTTP/2 in this way, with a body behind the head.)
-            head = self._head_without_upgrade()
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            rest: int = upgrade.args[0]
-            self.parser.feed_data(head + data[rest:])
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"]
-        lines += [
-            name + b": " + value + b"\r\n"
-            for name, value in self.headers
-            if name not in {b"upgrade", b"http2-settings", b"connection"}
-        ]
-        return b"".join((*lines, b"\r\n"))
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._messages += 1
-        self._reading = Reading.HEAD
-        self._deadline = self._now + self.limits.head
-        self._head_bytes = 0
-        self._hosts = self._lengths = self._authorizations = 0
-        self._declining = False
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > self.limits.target_bytes:
-            self._stop(TARGET_TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self.headers
-        size = self._head_bytes = self._head_bytes + len(name) + len(value) + 4
-        if size > self._most_bytes or len(headers) >= self._most_headers:
-            self._stop(HEAD_TOO_LARGE)
-        name = name.lower()
-        if name in _GUARDED:
-            self._guard(name, value)
-        headers.append((name, value))
-
-    def _guard(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
-            self._hosts += 1
-            if self._hosts > 1 or not valid_host(value):
-                self._stop(HOST)
-        elif name == b"authorization":
-            self._authorizations += 1
-            if self._authorizations > 1:
-                self._stop(AUTHORIZATION)
-        elif name == b"expect":
-            if value.lower() == b"100-continue" and self.parser.get_http_version() != "1.0":
-                self.expect_100_continue = True
-        else:
-            self._lengths += 1
-            if self._lengths > 1 or (name == b"transfer-encoding" and not self._chunked(value)):
-                self._stop(LENGTH)
-
-    def _chunked(self, value: bytes) -> bool:
-        return value.lower() == b"chunked" and self.parser.get_http_version() != "1.0"
-
-    def on_headers_complete(self) -> None:
-        if self._hosts != 1:
-            self._stop(HOST)
-        if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
-                self._stop(NOT_HTTP)
-            self._declining = True
-            return
-        super().on_headers_complete()
-        # What comes from here on are trailers: nobody asked for them, and they must not pass for
-        # headers.
-        self.headers = []
-        self._reading = Reading.BODY
-        self._deadline = self._now + self.limits.body_idle
-        self._body_deadline = self._now + self.limits.body_total
-        self._body_bytes = self._unread_bytes = 0
-
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self.cycle.response_complete:
-            self._throw_away(len(body))
-        else:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._declining:
-            return
-        super().on_message_complete()
-        self._reading = Reading.BETWEEN
-        self._deadline = self._now + self.limits.keep_alive
-
-    def on_response_complete(self) -> None:
-        if self._reading is Reading.BETWEEN:
-            self._deadline = self.loop.time() + self.limits.keep_alive
-        super().on_response_complete()
-
-    # Deadlines
-
-    def check(self, now: float, passed: float) -> None:
-        """End the connection if its time is up. `passed` seconds went by since the last check."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent and unsent == self._unsent:
-            self._unsent_for += passed
-            if self._unsent_for > self.limits.write_idle:
-                self.transport.abort()
+    def _take(self, data: memoryview) -> None:
+        """Read, until enough requests wait for their turn; the rest is kept."""
+        for at in range(0, len(data), _PIECE):
+            if self._reader.state is Reading.REFUSED:
+                self._throw_away(len(data) - at)
                 return
-        else:
-            self._unsent, self._unsent_for = unsent, 0.0
-        if self.transport.is_closing():
-            return
-        reading = self._reading
-        if reading is Reading.REFUSED:
-            if now > self._deadline and not self._answering():
-                self.transport.close()
-        elif self.flow.read_paused or self._waits_for_us():
-            # It is we who do not read: that is not the client's time.
-            self._deadline += passed
-            self._body_deadline += passed
-        elif reading is Reading.BETWEEN:
-            if now > self._deadline and not self._answering():
-                self.transport.close()
-        elif reading is Reading.HEAD:
-            if now > self._deadline:
-                self.refuse(SLOW_HEAD)
-        elif now > self._deadline or now > self._body_deadline + (
-            self._body_bytes / self.limits.body_rate
-        ):
-            self.refuse(SLOW_BODY)
+            if self.transport.is_closing():
+                return
+            if len(self._queue) > self._limits.pipelined:
+                self._held = data[at:]
+                return
+            refusal = self._reader.feed(data[at : at + _PIECE], self.loop.time())
+            if refusal is not None:
+                self.refuse(refusal)
 
-    def _waits_for_us(self) -> bool:
-        """Whether the client holds its body back until we ask for it (`Expect: 100-continue`)."""
-        return self._reading is Reading.BODY and self.cycle.waiting_for_100_continue
+    def flow(self) -> None:
+        """Read on, or leave the rest to the client for now."""
+        held = self._held
+        if held is not None and len(self._queue) <= 1:
+            self._held = None
+            self._take(held)
+        present = self._present
+        pause = (
+            self._held is not None
+            or len(self._queue) > 1
+            or (present is not None and present.full and not present.answered)
+        )
+        if pause is not self._read_paused and not self.transport.is_closing():
+            self._read_paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
-    def _answering(self) -> bool:
-        cycle = self.cycle  # None before the first request, whatever its type says
-        return bool(cycle) and not cycle.response_complete and not cycle.disconnected
-
-    # Refusals
-
-    def cut(self) -> None:
-        """Break the connection: what was written of an answer still goes out, its end never."""
-        self.cycle.disconnected = True
-        self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(_malformed(msg))
-
-    def _stop(self, refusal: Refusal) -> NoReturn:
-        """Refuse from inside the parser, which reports it to `data_received`."""
-        self._refusal = refusal
-        raise _Refused
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer with `refusal` where an answer can still be understood, and end the connection."""
-        in_body = self._reading is Reading.BODY
-        self._reading = Reading.REFUSED
-        self._deadline = self.loop.time() + self.limits.linger
+    def request(self) -> None:
+        head = self._reader.head
+        exchange = self._lane.take(self, head) if self._lane is not None else None
+        if exchange is None:
+            exchange = Cycle(
+                self._app,
+                self,
+                scope_of(head, self.scope),
+                keep_alive=head.keep_alive,
+                expects=head.expects,
+                cuttable=self._cuttable,
+            )
+        if self._stopping:
+            exchange.keep_alive = False
         self._unread_bytes = 0
-        if self.transport.is_closing():
-            return
-        if in_body:
-            started = self.cycle.response_started or bool(self.pipeline)
-            if not self.cycle.response_complete:
-                # For the application it is as if the client had gone.
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-            if started:
-                self.transport.close()
-                return
-        elif self._answering():
-            # Earlier requests are being answered: the connection ends after the last of them.
-            self.cycle.keep_alive = False
-            return
-        self.transport.write(self._encode(refusal))
-        # To close at once could take the answer from a client that is still sending.
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self._present = exchange
+        self._queue.append(exchange)
+        if len(self._queue) == 1:
+            self._give_turns()
 
-    def _encode(self, refusal: Refusal) -> bytes:
-        request_id = secrets.token_hex(14)
-        body = orjson.dumps(error_body(refusal.error_code, refusal.message, request_id))
-        lines = [STATUS_LINE[refusal.status]]
-        for name, value in self.server_state.default_headers:
-            lines += [name, b": ", value, b"\r\n"]
-        lines += [
-            b"content-type: application/json\r\ncontent-length: ",
-            str(len(body)).encode(),
-            b"\r\nx-request-id: ",
-            request_id.encode(),
-            b"\r\nconnection: close\r\n\r\n",
-            body,
-        ]
-        return b"".join(lines)
+    def body(self, piece: bytes) -> None:
+        present = self._present
+        assert present is not None
+        if present.answered:
+            self._throw_away(len(piece))
+        else:
+            present.body(piece)
+            if present.full:
+                self.flow()
+
+    def complete(self) -> None:
+        present = self._present
+        assert present is not None
+        if not present.answered:
+            present.end()
 
     def _throw_away(self, size: int) -> None:
         self._unread_bytes += size
-        if self._unread_bytes > self.limits.unread_bytes:
+        if self._unread_bytes > self._limits.unread_bytes:
             self.transport.abort()
+
+    # Turns
+
+    def _give_turns(self) -> None:
+        """Begin with the first, and go on while answers come at once."""
+        if self._giving_turns:
+            return
+        self._giving_turns = True
+        try:
+            queue = self._queue
+            while queue and not queue[0].begun and not self.write_paused:
+                queue[0].begin()
+        finally:
+            self._giving_turns = False
+
+    def answered(self, exchange: Exchange) -> None:
+        """The first exchange's answer is out."""
+        if not self._queue or self._queue[0] is not exchange:
+            return  # refused or lost meanwhile
+        self._queue.popleft()
+        self._state.total_requests += 1
+        if not exchange.keep_alive:
+            self.transport.close()
+        if self.transport.is_closing():
+            return
+        if self._queue:
+            self._give_turns()
+        elif self._reader.state is Reading.BETWEEN:
+            self._reader.deadline = self.loop.time() + self._limits.keep_alive
+        if self._read_paused:
+            self.flow()
+
+    def replace(self, exchange: Exchange, other: Exchange) -> None:
+        """`other` goes on where `exchange`, whose turn it is, began."""
+        if self._queue and self._queue[0] is exchange:
+            self._queue[0] = other
+            if self._present is exchange:
+                self._present = other
+
+    # What is written
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """A whole answer, at once unless more are likely to follow in this turn of the loop."""
+        if len(body) >= LARGE:
+            self.transport.write_both(head, body)
+        elif len(self._queue) > 1:
+            self.transport.write(head + body)
+        else:
+            self.transport.write_now(head + body)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            if not writer.done():
+                writer.set_result(None)
+        self._give_turns()
+
+    async def writable(self) -> None:
+        while self.write_paused:
+            writer = self.loop.create_future()
+            self._writers.append(writer)
+            await writer
+
+    # Ends
+
+    def check(self, now: float, passed: float) -> None:
+        """End the connection if its time is up. `passed` seconds went by since the last check."""
+        transport, reader = self.transport, self._reader
+        unsent = transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            self._unsent_for += passed
+            if self._unsent_for > self._limits.write_idle:
+                transport.abort()
+                return
+        else:
+            self._unsent, self._unsent_for = unsent, 0.0
+        if transport.is_closing():
+            return
+        if reader.state is Reading.REFUSED:
+            if now > reader.deadline and not self._queue:
+                transport.close()
+        elif self._read_paused or self._waits_for_us():
+            reader.wait(passed)
+        elif reader.state is Reading.BETWEEN:
+            if now > reader.deadline and not self._queue:
+                transport.close()
+        elif (refusal := reader.overdue(now)) is not None:
+            self.refuse(refusal)
+
+    def _waits_for_us(self) -> bool:
+        """Whether the client holds its body back until we ask for it."""
+        present = self._present
+        return (
+            self._reader.state is Reading.BODY
+            and present is not None
+            and present.holds_back
+            and not present.answered
+        )
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with `refusal` where an answer can still be understood, and end the connection."""
+        reader, present, queue = self._reader, self._present, self._queue
+        in_body = reader.state is Reading.BODY
+        reader.state = Reading.REFUSED
+        reader.deadline = self.loop.time() + self._limits.linger
+        self._unread_bytes = 0
+        if self.transport.is_closing():
+            return
+        if in_body and present is not None and not present.answered:
+            # For those behind it is as if the client had gone.
+            present.lost()
+            queue.pop()
+            if present.started:
+                self.transport.close()
+                return
+        elif in_body:  # answered already: a second answer would not be understood
+            self.transport.close()
+            return
+        if queue:
+            # Earlier requests are being answered: the connection ends after the last of them.
+            queue[-1].keep_alive = False
+            return
+        self.transport.write(self.heads.refuse(refusal))
+        # To close at once could take the answer from a client that is still sending.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from lakeport.api.bodies import ClientGone, read_body
 from lakeport.api.cut import cut
 from lakeport.api.errors import send_error
+from lakeport.api.pushed import push
 from lakeport.auth.callers import Caller
 from lakeport.errors import (
     ENDPOINT_GONE,
@@ -92,6 +93,7 @@ class Invocations:
                 content_type=lower(headers.get(b"content-type")),
                 content_encoding=lower(headers.get(b"content-encoding")),
                 request_id=request_id,
+                traceparent=text(headers.get(b"traceparent")),
             )
         except ApiError as error:
             await send_error(send, error, request_id)
@@ -111,12 +113,7 @@ class Invocations:
         except ClientGone:
             return
         else:
-            if isinstance(reply, Reply):
-                await _send_reply(send, reply)
-            elif isinstance(reply, StreamReply):
-                await _send_stream(receive, send, reply, invocation.request_id)
-            else:
-                await _send_cut(scope, receive, send, reply, invocation.request_id)
+            await send_outcome(scope, receive, send, reply, invocation.request_id)
 
     async def _watched(
         self, receive: Receive, caller: Caller, invocation: Invocation
@@ -178,6 +175,27 @@ def lower(value: bytes | None) -> str | None:
     return None if value is None else value[:_LONGEST_VALUE].decode("latin-1").strip().lower()
 
 
+def text(value: bytes | None) -> str | None:
+    """A header's value that seldom comes again, cut as `lower` does."""
+    return None if value is None else value[:_LONGEST_VALUE].decode("latin-1")
+
+
+async def send_outcome(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    reply: Reply | StreamReply | CutReply,
+    request_id: str,
+) -> None:
+    """The answer to one invocation, whose body is read."""
+    if isinstance(reply, Reply):
+        await _send_reply(send, reply)
+    elif isinstance(reply, StreamReply):
+        await _send_stream(scope, receive, send, reply, request_id)
+    else:
+        await _send_cut(scope, receive, send, reply, request_id)
+
+
 async def _send_reply(send: Send, reply: Reply) -> None:
     headers = [
         (b"content-type", reply.content_type.encode("latin-1", "replace")),
@@ -191,7 +209,9 @@ async def _send_reply(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request_id: str) -> None:
+async def _send_stream(
+    scope: Scope, receive: Receive, send: Send, reply: StreamReply, request_id: str
+) -> None:
     """Server-sent events, one a JSON document; `[DONE]` at the end unless an error was the last."""
     watch = Watch(receive)
     watch.start()
@@ -209,8 +229,12 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
         )
         last = b""
         try:
-            async for last in reply.events:
-                await send(_event(last))
+            pushed = await push(scope, send, reply.events, framed)
+            if pushed is not None:
+                last = pushed
+            else:
+                async for last in reply.events:
+                    await send(_event(last))
         except ApiError as error:
             last = failed_event(error.error_code, error.message)
             await send(_event(last))
@@ -231,7 +255,7 @@ async def _send_stream(receive: Receive, send: Send, reply: StreamReply, request
         raise
     finally:
         watch.stop()
-        await _close(reply.events)
+        reply.events.close()
 
 
 async def _send_cut(
@@ -249,7 +273,7 @@ async def _send_cut(
     if isinstance(reply.reply, Reply):
         await _send_reply(send_all_but_the_end, reply.reply)
     elif reply.reply is not None:
-        await _send_stream(receive, send_all_but_the_end, reply.reply, request_id)
+        await _send_stream(scope, receive, send_all_but_the_end, reply.reply, request_id)
     cut(scope)
 
 
@@ -262,7 +286,8 @@ _LINE_ENDS = (
 )
 
 
-def _event(document: bytes) -> Message:
+def framed(document: bytes) -> bytes:
+    """A JSON document as a server-sent event."""
     if not document.isascii():
         for mark, escape in _LINE_ENDS:
             if mark in document:
@@ -271,11 +296,11 @@ def _event(document: bytes) -> Message:
         document = document.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" in document:
         document = document.replace(b"\n", b"\ndata: ")
-    return {
-        "type": "http.response.body",
-        "body": b"data: " + document + b"\n\n",
-        "more_body": True,
-    }
+    return b"data: " + document + b"\n\n"
+
+
+def _event(document: bytes) -> Message:
+    return {"type": "http.response.body", "body": framed(document), "more_body": True}
 
 
 def is_error(event: bytes) -> bool:
@@ -290,12 +315,6 @@ def is_error(event: bytes) -> bool:
         return False
     output = document.get("databricks_output")
     return bool(document.get("error") or (isinstance(output, dict) and output.get("error")))
-
-
-async def _close(events: AsyncIterator[bytes]) -> None:
-    aclose = getattr(events, "aclose", None)
-    if aclose is not None:
-        await aclose()
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,7 @@
 """Writes of one turn of the loop, sent together.
 
-uvicorn writes an answer's head and its body one after the other, and a stream's events one by one;
-each would be a call to the system of its own, at once. Joined, a small answer costs one.
+An application sends an answer's head and its body one after the other, and a stream's events one by
+one; each would be a call to the system of its own, at once. Joined, a small answer costs one.
 """
 
 import asyncio
@@ -38,6 +38,18 @@ class JoinedTransport(asyncio.Transport):
         self._size += size
         if self._size >= LARGE:
             self.flush()
+
+    def write_now(self, data: bytes) -> None:
+        """Without waiting for what may come yet in this turn."""
+        if self._held:
+            self.flush()
+        self._transport.write(data)
+
+    def write_both(self, head: bytes, body: bytes) -> None:
+        """A large body behind its head, in one call to the system and uncopied."""
+        if self._held:
+            self.flush()
+        self._transport.writelines((head, body))
 
     def flush(self) -> None:
         """Hand on what is held."""

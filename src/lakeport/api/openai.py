@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from lakeport.api.bodies import ClientGone, read_body
 from lakeport.api.errors import send_error
-from lakeport.api.invocations import Invocations, lower, name_in
+from lakeport.api.invocations import Invocations, lower, name_in, text
 from lakeport.auth.callers import Caller
 from lakeport.control.ports import EndpointsPort
 from lakeport.errors import ENDPOINT_GONE, EndpointNotFound, InvalidParameter, MethodNotAllowed
@@ -109,6 +109,7 @@ class OpenAI:
                 request_id=request_id,
                 operation=route.operation,
                 document=document,
+                traceparent=text(headers.get(b"traceparent")),
             )
             await self._invocations.ask(scope, receive, send, caller, invocation)
 

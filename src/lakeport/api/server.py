@@ -6,11 +6,15 @@ import errno
 import math
 import socket
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from lakeport.api.door import Door, DoorConfig, Limits
+from lakeport.api.door import Door, DoorConfig
+from lakeport.api.exchange import Lane
+from lakeport.api.heads import Heads
+from lakeport.api.limits import Limits
 
 
 class CannotListen(OSError):
@@ -25,6 +29,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: DoorConfig, sockets: Sequence[socket.socket]) -> None:
         super().__init__(config)
+        config.heads = Heads(self.server_state)
         self._sockets = list(sockets)
         self._sweep: asyncio.TimerHandle | None = None
         limits = config.limits
@@ -61,6 +66,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().shutdown(sockets)
+            # Those that the grace was too short for; tasks have been cancelled.
+            for door in self._doors():
+                door.expire()
         finally:
             if self._sweep is not None:
                 self._sweep.cancel()
@@ -73,10 +81,13 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._sweep = loop.call_later(self._every, self._check_connections, now)
+        for door in self._doors():
+            door.check(now, now - last)
+
+    def _doors(self) -> list[Door]:
+        """The connections that are open now."""
         # A copy: a connection that ends leaves the set.
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Door):
-                connection.check(now, now - last)
+        return list(cast("set[Door]", self.server_state.connections))
 
 
 def make_server(
@@ -88,11 +99,13 @@ def make_server(
     limits: Limits | None = None,
     grace: float = 30,
     cuttable: bool = False,
+    lane: Lane | None = None,
 ) -> Server:
     """A server for `app` on `sockets`, or on `host` and `port` (0: a free one), bound already.
 
     `grace` is the time in seconds that running requests have to finish once `exit` is called.
-    `cuttable`: the application may break connections (`api/cut.py`).
+    `cuttable`: the application may break connections (`api/cut.py`). `lane`: answers some requests
+    before the application would; None: the application answers all.
     Raises CannotListen when the address cannot be had.
     """
     config = DoorConfig(
@@ -110,6 +123,7 @@ def make_server(
     )
     config.limits = limits or Limits()
     config.cuttable = cuttable
+    config.lane = lane
     return Server(config, sockets if sockets is not None else bind(host, port))
 
 

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -103,37 +104,42 @@ def batch(
     from lakeport.client.retry import Retry  # late: help does not need it
 
     shown: Shown = Bar() if sys.stderr.isatty() and not session.out.quiet else Lines(session.out)
-    try:
-        with shown:
-            report = session.client.batch_file(
-                name,
-                str(source),
-                str(target),
-                concurrency=concurrency,
-                chunk_rows=rows,
-                params=read_object(params, name="--params") if params else None,
-                fields=read_object(fields, name="--fields") if fields else None,
-                entity=entity,
-                input_column=input_column,
-                output_column=output_column,
-                overwrite=how == "overwrite",
-                retry_failed=retry_failed,
-                retry=Retry(unsafe=unsafe_retries),
-                timeout=timeout,
-                progress=shown.update,
-            )
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise CommandFailed("IO_ERROR", f"{where}{error.strerror or error}") from error
-    except BaseException as error:
-        for note in getattr(error, "__notes__", ()):
-            session.out.note(note)
-        if shown.done:
-            session.out.note(f"{shown.done:,} rows are kept; the same command goes on from there.")
-        raise
+    with _told_when_it_ends_early(session.out, shown), shown:
+        report = session.client.batch_file(
+            name,
+            str(source),
+            str(target),
+            concurrency=concurrency,
+            chunk_rows=rows,
+            params=read_object(params, name="--params") if params else None,
+            fields=read_object(fields, name="--fields") if fields else None,
+            entity=entity,
+            input_column=input_column,
+            output_column=output_column,
+            overwrite=how == "overwrite",
+            retry_failed=retry_failed,
+            retry=Retry(unsafe=unsafe_retries),
+            timeout=timeout,
+            progress=shown.update,
+        )
     session.out.show(_document(report), lambda _: _tell(session.out, report))
     if report.failed:
         raise click.exceptions.Exit(FAILED)
+
+
+@contextmanager
+def _told_when_it_ends_early(out: Output, shown: "Shown") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CommandFailed("IO_ERROR", f"{where}{error.strerror or error}") from error
+    except BaseException as error:  # Ctrl-C too: whoever stops it wants to know what is kept
+        for note in getattr(error, "__notes__", ()):
+            out.note(note)
+        if shown.done:
+            out.note(f"{shown.done:,} rows are kept; the same command goes on from there.")
+        raise
 
 
 def _document(report: "BatchReport") -> dict[str, Any]:

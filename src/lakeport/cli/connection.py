@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import urlencode
 
 import click
 
@@ -59,12 +60,18 @@ class Session:
         self.out = out
         self._host, self._profile = host, profile
         self._client: Client | None = None
+        #: Requests are sent once, and wait so many seconds: for who asks again anyway.
+        self.once: float | None = None
 
     @property
     def client(self) -> "Client":
         if self._client is None:
             options: dict[str, Any] = {}
-            if sys.stderr.isatty() and not self.out.quiet:
+            if self.once is not None:
+                from lakeport.client.retry import Retry
+
+                options = {"retry": Retry(attempts=1), "timeout": self.once}
+            elif sys.stderr.isatty() and not self.out.quiet:
                 from lakeport.cli.retrying import Telling
 
                 options["retry"] = Telling(note=self.out.note)
@@ -80,6 +87,27 @@ class Session:
         if not isinstance(reply, dict):
             raise self.no_reply(method, path)
         return reply
+
+    def ask_own(self, path: str, **query: Any) -> dict[str, Any]:
+        """A reply of a route that Lakeport alone has, with its query; None leaves a field out.
+
+        Raises CommandFailed where the workspace has no such route.
+        """
+        from lakeport.client.errors import NotFound
+
+        given = {name: value for name, value in query.items() if value is not None}
+        asked = f"{path}?{urlencode(given, doseq=True)}" if given else path
+        try:
+            return self.ask("GET", asked)
+        except NotFound as error:
+            if error.error_code not in (None, "ENDPOINT_NOT_FOUND"):
+                raise
+            raise CommandFailed(
+                "ENDPOINT_NOT_FOUND",
+                f"{self.client.host} has no {path}: this command is for Lakeport of this version "
+                "or newer. Databricks has nothing like it.",
+                status=MISSING,
+            ) from error
 
     def no_reply(self, method: str, path: str) -> "BadAnswer":
         """The error for a reply that is none of this API's."""

@@ -38,6 +38,9 @@ COMMANDS = {
         "lakeport.cli.signature", "signature", "Show what an endpoint's model takes and gives."
     ),
     "logs": Entry("lakeport.cli.logs", "logs", "Print what an endpoint's models printed."),
+    "events": Entry("lakeport.cli.events", "events", "Show what happened to endpoints."),
+    "top": Entry("lakeport.cli.top", "top", "Show how busy endpoints are, live."),
+    "dashboards": Entry("lakeport.cli.dashboards", "dashboards", "Print a dashboard for Grafana."),
     "faults": Entry("lakeport.cli.faults", "faults", "Let endpoints fail, in a test workspace."),
     "api": Entry("lakeport.cli.api", "api", "Call the REST API."),
     "completion": Entry(

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lakeport.client import calls, calls_chat, calls_inspect, calls_query, calls_signature
 from lakeport.client.answers import Answer, Chat, Embeddings, Prediction
@@ -19,7 +19,6 @@ from lakeport.client.transport import AsyncTransport
 
 if TYPE_CHECKING:
     from lakeport.client.batch import BatchItem, BatchReport
-    from lakeport.client.batch.results import Asks
     from lakeport.client.features import FeatureSource
     from lakeport.client.recording import Recorder
 
@@ -255,8 +254,7 @@ class AsyncClient:
         """Many inputs, in order: see `lakeport.client.batch`."""
         from lakeport.client.batch import batch_async  # noqa: PLC0415 -- few need it
 
-        # To mypy named options are no `**options: Any`, which is what a batch calls `query` with.
-        return batch_async(cast("Asks", self), name, items, **options)
+        return batch_async(self, name, items, **options)
 
     async def batch_file(
         self, name: str, source: str | Path, target: str | Path, **options: Any
@@ -264,7 +262,7 @@ class AsyncClient:
         """From a Parquet, CSV or JSONL file to another: see `lakeport.client.batch`."""
         from lakeport.client.batch import batch_file_async  # noqa: PLC0415 -- few need it
 
-        return await batch_file_async(cast("Asks", self), name, source, target, **options)
+        return await batch_file_async(self, name, source, target, **options)
 
     async def predict_with_features(
         self,

@@ -27,7 +27,7 @@ from lakeport.client.flow import Flow, Request
 from lakeport.client.readings import read_answer
 from lakeport.client.recording import PredictionEvent
 from lakeport.client.retry import Retry
-from lakeport.client.validate import check
+from lakeport.client.validate import check, ignored
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +149,18 @@ def prepared(
             return (yield from prepared(context, name, given, options, refresh=True))
         error.endpoint = name
         raise
+    if validate:
+        _warn_of_ignored(context, name, encoded, found)
     return _with_ids(encoded, options)
+
+
+def _warn_of_ignored(context: Context, name: str, encoded: Encoded, signatures: Signatures) -> None:
+    """A slip in a param's name changes nothing, and no server says so. Each is told once in a
+    while, however many requests have it."""
+    for problem in ignored(encoded, signatures):
+        if context.cache.get("ignored", name, problem.column) is None:
+            context.cache.put(True, "ignored", name, problem.column)
+            _log.warning("Param '%s' of '%s': %s", problem.column, name, problem.message)
 
 
 def _fitted(given: Given, found: Signatures, task: str | None, *, validate: bool) -> Encoded:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lakeport.client import calls, calls_chat, calls_inspect, calls_query, calls_signature
 from lakeport.client.answers import Answer, Chat, Embeddings, Prediction
@@ -20,7 +20,6 @@ from lakeport.client.transport import Transport
 if TYPE_CHECKING:
     from lakeport.client.async_client import AsyncClient
     from lakeport.client.batch import BatchItem, BatchReport
-    from lakeport.client.batch.results import HasAsync
     from lakeport.client.features import FeatureSource
     from lakeport.client.recording import Recorder
 
@@ -253,8 +252,7 @@ class Client:
         """Many inputs, in order: see `lakeport.client.batch`."""
         from lakeport.client.batch import batch  # noqa: PLC0415 -- few need it
 
-        # To mypy named options are no `**options: Any`, which is what a batch calls `query` with.
-        return batch(cast("HasAsync", self), name, items, **options)
+        return batch(self, name, items, **options)
 
     def batch_file(
         self, name: str, source: str | Path, target: str | Path, **options: Any
@@ -262,7 +260,7 @@ class Client:
         """From a Parquet, CSV or JSONL file to another: see `lakeport.client.batch`."""
         from lakeport.client.batch import batch_file  # noqa: PLC0415 -- few need it
 
-        return batch_file(cast("HasAsync", self), name, source, target, **options)
+        return batch_file(self, name, source, target, **options)
 
     def predict_with_features(
         self,

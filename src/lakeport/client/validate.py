@@ -32,12 +32,13 @@ def check(encoded: Encoded, signature: Signature) -> list[Problem]:
     return list(islice(found, LIMIT))
 
 
-def ignored(encoded: Encoded, signature: Signature) -> list[Problem]:
-    """Params that the model does not have: MLflow drops them without an error."""
+def ignored(encoded: Encoded, signatures: Sequence[Signature]) -> list[Problem]:
+    """Params that no model of the endpoint has: MLflow drops them without an error. [] where
+    nothing is known of params."""
     given = encoded.document.get("params")
-    if encoded.operation != "scoring" or not isinstance(given, Mapping):
+    names = [param.name for signature in signatures for param in signature.params]
+    if encoded.operation != "scoring" or not isinstance(given, Mapping) or not names:
         return []
-    names = [param.name for param in signature.params]
     return [
         Problem(str(name), None, f"no param of the model{_meant(str(name), names)}")
         for name in given

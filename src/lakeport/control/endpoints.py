@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from lakeport.auth.callers import USERS, AccessList, Caller, Level
-from lakeport.control import chat_entities, permissions, references, updates, validation, views
+from lakeport.control import (
+    chat_entities,
+    event_words,
+    permissions,
+    references,
+    updates,
+    validation,
+    views,
+)
 from lakeport.control.chat_entities import CATALOGUE_PREFIX, FixedTarget, Known, fixed_entity
 from lakeport.control.ports import SecretsPort
 from lakeport.control.reading import Reading, unknown
@@ -74,12 +82,7 @@ class Endpoints(Reading):
         wish = validation.create(request, max_entities=self._max_entities, known=self._known)
         if self._reconciler.record(request.name) is not None:
             raise AlreadyExists(f"Serving endpoint with name {request.name} already exists.")
-        if len(self._reconciler.names()) >= self._max_endpoints:
-            raise QuotaExceeded(
-                f"The workspace has {self._max_endpoints} serving endpoints, as many as it may "
-                "have. Delete one, or raise LAKEPORT_MAX_ENDPOINTS.",
-                retry_after=60,
-            )
+        self._require_room()
         now = self._now_ms()
         record = EndpointRecord(
             id=uuid.uuid4().hex,
@@ -143,7 +146,8 @@ class Endpoints(Reading):
                 )
             return replace(record, tags=tags, updated_at=self._now_ms())
 
-        return wire.EndpointTags(tags=views.tags(await self._move(caller, found, change)))
+        event = EventRecord(self._now_ms(), name, "tags", "Tags changed.", actor=caller.name)
+        return wire.EndpointTags(tags=views.tags(await self._move(caller, found, change, event)))
 
     async def update_notifications(
         self, caller: Caller, name: str, request: wire.PatchNotifications
@@ -154,6 +158,9 @@ class Endpoints(Reading):
             caller,
             found,
             lambda r: replace(r, notifications=notifications, updated_at=self._now_ms()),
+            EventRecord(
+                self._now_ms(), name, "notifications", "Notifications changed.", actor=caller.name
+            ),
         )
         return self._shown(record, caller)
 
@@ -193,18 +200,19 @@ class Endpoints(Reading):
     async def set_permissions(
         self, caller: Caller, id: str, request: acl.PermissionsRequest
     ) -> acl.ObjectPermissions:
-        return await self._grant(caller, id, request, lambda old, new: new)
+        return await self._grant(caller, id, request, "Permissions set.", lambda old, new: new)
 
     async def update_permissions(
         self, caller: Caller, id: str, request: acl.PermissionsRequest
     ) -> acl.ObjectPermissions:
-        return await self._grant(caller, id, request, permissions.merged)
+        return await self._grant(caller, id, request, "Permissions granted.", permissions.merged)
 
     async def _grant(
         self,
         caller: Caller,
         id: str,
         request: acl.PermissionsRequest,
+        what: str,
         combine: Callable[[AccessList, AccessList], AccessList],
     ) -> acl.ObjectPermissions:
         record = self._find_id(id)
@@ -219,7 +227,7 @@ class Endpoints(Reading):
                 self._now_ms(),
                 record.name,
                 "permissions",
-                "Permissions changed.",
+                what,  # not to whom: only who manages it may see that
                 actor=caller.name,
             ),
         )
@@ -268,11 +276,12 @@ class Endpoints(Reading):
         failed = record.update is ConfigUpdate.UPDATE_FAILED
         if latest is not None and not failed and _same_models(latest, entities):
             return
+        told = event_words.update(entities, config.routes)
         await self._move(
             caller,
             record,
             lambda r: updates.supersede(r, entities, config.routes, now=now, actor=caller.name),
-            EventRecord(now, name, "update_started", "Config update started.", actor=caller.name),
+            EventRecord(now, name, "update_started", told, actor=caller.name),
         )
 
     async def pin(self, target: FixedTarget) -> None:
@@ -283,20 +292,9 @@ class Endpoints(Reading):
         validation.fixed_name(target.name)
         if self._reconciler.record(target.name) is not None:
             raise AlreadyExists(f"Serving endpoint with name {target.name} already exists.")
-        now = self._now_ms()
-        entity = fixed_entity(target, self._known)
-        record = EndpointRecord(
-            id=f"fixed-{target.name}",
-            name=target.name,
-            creator="system",
-            created_at=now,
-            updated_at=now,
-            description=(entity.foundation or {}).get("description", ""),
-            access=AccessList(groups={USERS: Level.CAN_QUERY}),
-            fixed=True,
-        )
-        routes = (RouteRecord(entity.name, 100),)
-        self._reconciler.pin(updates.begin(record, (entity,), routes, now=now, actor="system"))
+        access = AccessList(groups={USERS: Level.CAN_QUERY})
+        record = self._of_one(fixed_entity(target, self._known), "system", access)
+        self._reconciler.pin(replace(record, id=f"fixed-{target.name}", fixed=True))
 
     async def follow(self, record: EndpointRecord) -> bool:
         """Roll out what the aliases of an endpoint mean now; False when there is nothing to do.
@@ -346,6 +344,30 @@ class Endpoints(Reading):
 
     # --- inside -----------------------------------------------------------------------------
 
+    def _require_room(self) -> None:
+        """Raises QuotaExceeded."""
+        if len(self._reconciler.names()) >= self._max_endpoints:
+            raise QuotaExceeded(
+                f"The workspace has {self._max_endpoints} serving endpoints, as many as it may "
+                "have. Delete one, or raise LAKEPORT_MAX_ENDPOINTS.",
+                retry_after=60,
+            )
+
+    def _of_one(self, entity: EntityRecord, creator: str, access: AccessList) -> EndpointRecord:
+        """A new endpoint named after its one entity, which is about to start."""
+        now = self._now_ms()
+        record = EndpointRecord(
+            id=uuid.uuid4().hex,
+            name=entity.name,
+            creator=creator,
+            created_at=now,
+            updated_at=now,
+            description=(entity.foundation or {}).get("description", ""),
+            access=access,
+        )
+        routes = (RouteRecord(entity.name, 100),)
+        return updates.begin(record, (entity,), routes, now=now, actor=creator)
+
     def _changeable(self, caller: Caller, name: str, action: str) -> EndpointRecord:
         record = self._managed(caller, name, action)
         _refuse_fixed(record)
@@ -366,13 +388,12 @@ class Endpoints(Reading):
         routes: tuple[RouteRecord, ...],
     ) -> wire.EndpointDetailed:
         now = self._now_ms()
+        told = event_words.update(entities, routes)
         record = await self._move(
             caller,
             found,
             lambda r: updates.begin(r, entities, routes, now=now, actor=caller.name),
-            EventRecord(
-                now, found.name, "update_started", "Config update started.", actor=caller.name
-            ),
+            EventRecord(now, found.name, "update_started", told, actor=caller.name),
         )
         configs = [config for config in (record.active, record.pending) if config is not None]
         self._metrics.keep(record.name, {e.name for config in configs for e in config.entities})

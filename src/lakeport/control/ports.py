@@ -3,13 +3,14 @@
 Every method raises `lakeport.errors.ApiError`s and checks the caller's permission itself.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, Protocol
 
 from lakeport.auth.callers import Caller
 from lakeport.providers.base import Vault
 from lakeport.stores.records import EventRecord
 from lakeport.wire import endpoints as wire
+from lakeport.wire import monitoring
 from lakeport.wire import permissions as acl
 
 
@@ -53,6 +54,13 @@ class EndpointsPort(Protocol):
         """Prometheus text."""
         ...
 
+    async def live(self, caller: Caller) -> monitoring.Live: ...
+    async def series(
+        self, caller: Caller, name: str, entity: str | None, range: Literal["15m", "24h"]
+    ) -> monitoring.Series:
+        """`entity` may be None where the endpoint has but one."""
+        ...
+
     async def openapi(self, caller: Caller, name: str, server_url: str) -> dict[str, Any]: ...
     async def permission_levels(self, caller: Caller, id: str) -> acl.PermissionLevels: ...
     async def permissions(self, caller: Caller, id: str) -> acl.ObjectPermissions: ...
@@ -64,5 +72,15 @@ class EndpointsPort(Protocol):
     ) -> acl.ObjectPermissions: ...
     async def optimization_info(self, model: str, version: str) -> wire.OptimizationInfo: ...
     async def events(
-        self, caller: Caller, name: str | None, *, after: int, limit: int
-    ) -> Sequence[EventRecord]: ...
+        self,
+        caller: Caller,
+        name: str | None,
+        *,
+        after: int,
+        limit: int,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
+    ) -> Sequence[EventRecord]:
+        """As `stores.base.Store.events`, of what the caller may see."""
+        ...

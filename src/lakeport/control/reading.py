@@ -1,20 +1,22 @@
 """What may be read of serving endpoints: each method checks the caller's right and shows it."""
 
 import builtins
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any, Literal
 
 from lakeport.auth.callers import Caller, Level
 from lakeport.control import openapi, permissions, views
+from lakeport.control.monitoring import Monitor, shown_entities
 from lakeport.control.reconciler import Reconciler
 from lakeport.control.rollout import deployment_id
-from lakeport.control.validation import PER_REPLICA
-from lakeport.errors import ApiError, InvalidState, NotFound, Unavailable
+from lakeport.errors import ApiError, InvalidParameter, InvalidState, NotFound, Unavailable
 from lakeport.runtimes.base import DeploymentSpec, Kind, ModelInterface, Runtime
 from lakeport.stores.base import Store
 from lakeport.stores.records import EndpointRecord, EntityRecord, EventRecord
-from lakeport.telemetry.metrics import EntityLoad, Metrics
+from lakeport.telemetry.metrics import Metrics
 from lakeport.wire import endpoints as wire
+from lakeport.wire import monitoring
 from lakeport.wire import permissions as acl
 from lakeport.wire.chat import ChatTarget
 
@@ -32,6 +34,7 @@ class Reading:
         self._store = store
         self._runtime = runtime
         self._metrics = metrics
+        self.monitor = Monitor(reconciler, metrics)
 
     async def list(self, caller: Caller) -> wire.EndpointList:
         records = [self._reconciler.record(name) for name in self._reconciler.names()]
@@ -61,13 +64,38 @@ class Reading:
     async def metrics(self, caller: Caller, name: str) -> str:
         record = self._find(name)
         permissions.require(record, caller, Level.CAN_VIEW, "read its metrics")
-        return self._metrics.exposition(self._loads(record), name).decode()
+        return self.monitor.endpoint_text(record).decode()
 
     def all_metrics(self) -> bytes:
         """Prometheus text of every endpoint, for the server's own `/metrics`."""
+        return self.monitor.server_text()
+
+    async def live(self, caller: Caller) -> monitoring.Live:
         records = [self._reconciler.record(name) for name in self._reconciler.names()]
-        loads = [load for record in records if record for load in self._loads(record)]
-        return self._metrics.exposition(loads)
+        return self.monitor.live(
+            [
+                (record, views.state(record, self._look(record)).ready)
+                for record in records
+                if record is not None and record.access.allows(caller, Level.CAN_VIEW)
+            ]
+        )
+
+    async def series(
+        self, caller: Caller, name: str, entity: str | None, range: Literal["15m", "24h"]
+    ) -> monitoring.Series:
+        record = self._find(name)
+        permissions.require(record, caller, Level.CAN_VIEW, "read its metrics")
+        known = [each.name for each in shown_entities(record)]
+        if entity is None:
+            if len(known) != 1:
+                raise InvalidParameter(
+                    f"served_entity: missing; expected one of those of '{name}': "
+                    f"{', '.join(known) or 'it has none yet'}."
+                )
+            entity = known[0]
+        elif entity not in known:
+            raise unknown_entity(name, entity)
+        return self.monitor.series(name, entity, range)
 
     async def openapi(self, caller: Caller, name: str, server_url: str) -> dict[str, Any]:
         record = self._find(name)
@@ -101,12 +129,21 @@ class Reading:
         return openapi.document(name, record.active.version, server_url, interfaces)
 
     async def events(
-        self, caller: Caller, name: str | None, *, after: int, limit: int
+        self,
+        caller: Caller,
+        name: str | None,
+        *,
+        after: int,
+        limit: int,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
     ) -> Sequence[EventRecord]:
         if name is not None:
-            permissions.require(self._find(name), caller, Level.CAN_VIEW, "see its events")
+            await self._require_events(caller, name)
+        read = partial(self._store.events, name, since=since, kinds=kinds, newest=newest)
         if caller.admin:
-            return [*await self._store.events(name, after=after, limit=limit)]
+            return [*await read(after=after, limit=limit)]
 
         def visible(event: EventRecord) -> bool:
             record = self._reconciler.record(event.endpoint)
@@ -119,13 +156,26 @@ class Reading:
 
         # Read on past what this caller may not see: an empty page means that there is no more.
         seen: builtins.list[EventRecord] = []
+        before: int | None = None
         while len(seen) < limit:
-            found = await self._store.events(name, after=after, limit=EVENTS_READ)
-            seen += filter(visible, found)
+            found = await read(after=after, before=before, limit=EVENTS_READ)
+            shown = [event for event in found if visible(event)]
+            seen = [*shown, *seen] if newest else [*seen, *shown]
             if len(found) < EVENTS_READ:
                 break
-            after = found[-1].id
-        return seen[:limit]
+            if newest:
+                before = found[0].id
+            else:
+                after = found[-1].id
+        return seen[-limit:] if newest else seen[:limit]
+
+    async def _require_events(self, caller: Caller, name: str) -> None:
+        """Admins may also read of an endpoint that is gone: who deleted it, say."""
+        record = self._reconciler.record(name)
+        if record is not None:
+            permissions.require(record, caller, Level.CAN_VIEW, "see its events")
+        elif not caller.admin or not await self._store.events(name, limit=1):
+            raise unknown(name)
 
     async def permission_levels(self, caller: Caller, id: str) -> acl.PermissionLevels:
         permissions.require(self._find_id(id), caller, Level.CAN_VIEW, "see its permission levels")
@@ -162,6 +212,7 @@ class Reading:
                 return None
             return views.Running(
                 live=len(group.live),
+                at_zero=group.at_zero,
                 was_ready=group.was_ready,
                 message=group.observed.message,
                 task=self._task(group.spec),
@@ -178,28 +229,6 @@ class Reading:
     def _shown(self, record: EndpointRecord, caller: Caller) -> wire.EndpointDetailed:
         return views.detailed(record, caller, self._look(record))
 
-    def _loads(self, record: EndpointRecord) -> Sequence[EntityLoad]:
-        loads = []
-        for entity in record.active.entities if record.active else ():
-            group = self._reconciler.replica_set(record, entity)
-            if group is None:
-                continue
-            usages = [usage for r in group.live.values() if (usage := r.usage()) is not None]
-            limit = sum(usage.memory_limit_bytes for usage in usages)
-            loads.append(
-                EntityLoad(
-                    endpoint=record.name,
-                    entity=entity.name,
-                    cpu_percent=sum(usage.cpu_percent for usage in usages),
-                    memory_percent=(
-                        100 * sum(usage.memory_bytes for usage in usages) / limit if limit else 0.0
-                    ),
-                    provisioned_concurrency=len(group.live) * PER_REPLICA,
-                    replicas=len(group.live),
-                )
-            )
-        return loads
-
     async def _deployment(
         self, caller: Caller, name: str, entity: str, config_version: int | None
     ) -> str:
@@ -215,9 +244,11 @@ class Reading:
                 if candidate.name == entity:
                     return deployment_id(record.id, candidate)
         where = f" in config version {config_version}" if config_version is not None else ""
-        raise NotFound(
-            f"The serving endpoint '{name}' has no served entity '{entity[:80]}'{where}."
-        )
+        raise unknown_entity(name, entity, where)
+
+
+def unknown_entity(name: str, entity: str, where: str = "") -> ApiError:
+    return NotFound(f"The serving endpoint '{name}' has no served entity '{entity[:80]}'{where}.")
 
 
 def unknown(name: str) -> ApiError:

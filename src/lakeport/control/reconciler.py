@@ -6,14 +6,16 @@ memory only then. All writers of one endpoint take its lock.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 from lakeport.control import rollout, updates
 from lakeport.control.replicas import ReplicaSet
 from lakeport.control.rollout import Observed
-from lakeport.control.validation import PER_REPLICA, replicas
+from lakeport.control.validation import PER_REPLICA, bounds
 from lakeport.runtimes.base import DeploymentSpec, Kind, Runtime
+from lakeport.serving.ports import Load
 from lakeport.serving.routes import EndpointRoute, RouteTable
 from lakeport.stores.base import Store, StoreError
 from lakeport.stores.records import ConfigUpdate, EndpointRecord, EntityRecord, EventRecord
@@ -23,14 +25,21 @@ log = logging.getLogger(__name__)
 #: Seconds before a look that failed, since the store refused a move, say, is taken again.
 RETRY = 1.0
 #: Kinds of events that somebody should look at.
-TROUBLE = frozenset(("start_failed", "replica_ended", "replica_hung"))
+TROUBLE = frozenset(
+    ("start_failed", "replica_ended", "replica_hung", "out_of_memory", "unavailable")
+)
 
 
 class FrontPort(Protocol):
     """What the reconciler tells a front, all of it plain values (`serving/invoke.py`)."""
 
     def publish(self, routes: RouteTable) -> None: ...
-    def set_replicas(self, deployment: str, addresses: Mapping[str, str]) -> None: ...
+    def set_replicas(
+        self, deployment: str, addresses: Mapping[str, str], *, coming: bool = False
+    ) -> None: ...
+    def refuse_waiting(self, deployment: str, message: str) -> None: ...
+    def held(self, deployment: str, replica: str) -> int: ...
+    def load(self, deployment: str) -> Load | None: ...
     def unhurried(self, deployment: str) -> None: ...
     async def drain(self, deployment: str, timeout: float) -> None: ...
 
@@ -42,6 +51,8 @@ class _Kept:
         self.record = record
         self.lock = asyncio.Lock()
         self.sets: dict[str, ReplicaSet] = {}
+        #: What the last look saw of them.
+        self.observed: Mapping[str, Observed] = {}
         self.changed = asyncio.Event()
         self.deleted = False
         #: Done at the next move, for who waits for it.
@@ -76,6 +87,10 @@ class Reconciler:
         self._by_deployment: dict[str, _Kept] = {}
         self._routes: dict[str, EndpointRoute] = {}
         self._background: set[asyncio.Task[None]] = set()
+        #: Called after every move of a record.
+        self.on_moved: Callable[[], None] = lambda: None
+        #: Gets endpoint, served entity and the seconds that waking it from zero took.
+        self.on_woke: Callable[[str, str, float], None] = lambda endpoint, entity, seconds: None
 
     # --- life -------------------------------------------------------------------------------
 
@@ -118,6 +133,21 @@ class Reconciler:
     def replica_set(self, record: EndpointRecord, entity: EntityRecord) -> ReplicaSet | None:
         kept = self._kept.get(record.name)
         return kept.sets.get(rollout.deployment_id(record.id, entity)) if kept else None
+
+    def load(self, record: EndpointRecord, entity: EntityRecord) -> Load | None:
+        """How busy the entity's deployment is; None where it has no requests and no replicas."""
+        return self._front.load(rollout.deployment_id(record.id, entity))
+
+    def serving(self) -> Iterator[tuple[EndpointRecord, EntityRecord, ReplicaSet]]:
+        """Every deployment of an active config."""
+        for kept in self._kept.values():
+            record = kept.record
+            if record.active is None or record.stopped:
+                continue
+            for entity in record.active.entities:
+                group = kept.sets.get(rollout.deployment_id(record.id, entity))
+                if group is not None:
+                    yield record, entity, group
 
     async def settled(self, name: str) -> EndpointRecord | None:
         """The endpoint once no update of it is under way; None when it is gone by then."""
@@ -201,6 +231,7 @@ class Reconciler:
         self._publish()
         kept.changed.set()
         kept.tell()
+        self.on_moved()
 
     def _publish(self) -> None:
         self._front.publish(dict(self._routes))
@@ -226,6 +257,9 @@ class Reconciler:
     async def _look(self, kept: _Kept) -> bool:
         """One look and what follows from it; False when there is more to do at once."""
         observed: dict[str, Observed] = {id: group.observed for id, group in kept.sets.items()}
+        for id, kind, message in rollout.news(kept.observed, observed):
+            self.happened(id, kind, message)
+        kept.observed = observed
         pending = kept.record.pending
         step = rollout.decide(kept.record, observed)
         for entity in step.start:
@@ -280,8 +314,14 @@ class Reconciler:
         if entity.kind is Kind.JOINED:  # it may wait in a breakpoint
             self._front.unhurried(id)
         self._front.set_replicas(id, {})
-        count = replicas(entity.workload_size, entity.min_concurrency)
-        kept.sets[id] = ReplicaSet(spec, count, self._runtime, self)
+        kept.sets[id] = ReplicaSet(
+            spec,
+            bounds(entity).low,
+            self._runtime,
+            self,
+            held=partial(self._front.held, id),
+            drain=self._drain_timeout,
+        )
 
     def _retire(self, kept: _Kept, id: str) -> None:
         group = kept.sets.pop(id)
@@ -299,9 +339,11 @@ class Reconciler:
 
     # --- what replica sets tell -------------------------------------------------------------
 
-    def replicas_changed(self, deployment: str, addresses: Mapping[str, str]) -> None:
+    def replicas_changed(
+        self, deployment: str, addresses: Mapping[str, str], *, coming: bool
+    ) -> None:
         if deployment in self._by_deployment:
-            self._front.set_replicas(deployment, addresses)
+            self._front.set_replicas(deployment, addresses, coming=coming)
 
     def phase_changed(self, deployment: str) -> None:
         kept = self._by_deployment.get(deployment)
@@ -318,6 +360,18 @@ class Reconciler:
         level = logging.WARNING if kind in TROUBLE else logging.INFO
         log.log(level, "%s/%s: %s: %s", name, entity, kind, message)
         self._note(EventRecord(self._now_ms(), name, kind, message, entity=entity))
+
+    def woke(self, deployment: str, seconds: float) -> None:
+        self.happened(deployment, "woke", f"Started from zero in {seconds:.2f} s, for a request.")
+        kept = self._by_deployment.get(deployment)
+        group = kept.sets.get(deployment) if kept else None
+        if kept is not None and group is not None:
+            self.on_woke(kept.record.name, group.spec.entity, seconds)
+
+    def not_woken(self, deployment: str, message: str) -> None:
+        self._front.refuse_waiting(
+            deployment, f"The served entity was scaled to zero and could not be started: {message}"
+        )
 
     def hung(self, deployment: str, replica: str) -> None:
         """A front says that a replica let a request's deadline pass."""

@@ -40,19 +40,29 @@ class Step:
 
 def deployment_id(record_id: str, entity: EntityRecord) -> str:
     """Names a deployment for the life of the workspace."""
-    return f"{record_id}.{entity.name}.v{entity.since_version}"
+    return deployment_name(record_id, entity.name, entity.since_version)
+
+
+def deployment_name(record_id: str, entity: str, since_version: int) -> str:
+    """The same, of an entity that may be gone."""
+    return f"{record_id}.{entity}.v{since_version}"
 
 
 def wanted(record: EndpointRecord) -> dict[str, EntityRecord]:
-    """The deployments that should run, by id."""
+    """The deployments that should run, by id.
+
+    One of both configs is the active one's until the other is promoted: only its size may differ.
+    """
     configs: list[ConfigRecord] = []
     if record.active is not None and not record.stopped:
         configs.append(record.active)
     if record.pending is not None and record.update is ConfigUpdate.IN_PROGRESS:
         configs.append(record.pending)
-    return {
-        deployment_id(record.id, entity): entity for config in configs for entity in config.entities
-    }
+    wish: dict[str, EntityRecord] = {}
+    for config in configs:
+        for entity in config.entities:
+            wish.setdefault(deployment_id(record.id, entity), entity)
+    return wish
 
 
 def decide(record: EndpointRecord, observed: Mapping[str, Observed]) -> Step:
@@ -70,23 +80,36 @@ def decide(record: EndpointRecord, observed: Mapping[str, Observed]) -> Step:
             entity.name: observed.get(deployment_id(record.id, entity))
             for entity in record.pending.entities
         }
-        kept = {
-            entity.name
-            for entity in record.pending.entities
-            if record.active is not None and not record.stopped and entity in record.active.entities
-        }
+        serving = record.active.entities if record.active and not record.stopped else ()
+        ids = {deployment_id(record.id, entity) for entity in serving}
+        kept = {e.name for e in record.pending.entities if deployment_id(record.id, e) in ids}
         failures = {
             name: state.message
             for name, state in phases.items()
             if state is not None and state.phase is Phase.FAILED and name not in kept
         }
-        # An entity that the active config has too is not what this update changes: it may be
-        # recovering, and must not hold up the change that could replace its neighbours.
+        # A deployment that the active config has too is not what this update changes, but for its
+        # size: it may be recovering, and must not hold up the change of its neighbours.
         promote = not failures and all(
             name in kept or (state is not None and state.phase is Phase.READY)
             for name, state in phases.items()
         )
     return Step(start=start, promote=promote, failures=failures, retire=retire)
+
+
+def news(before: Mapping[str, Observed], now: Mapping[str, Observed]) -> list[tuple[str, str, str]]:
+    """Deployments that no longer answer or do so again: id, kind of event, message."""
+    found = []
+    for id, observed in now.items():
+        match before[id].phase if id in before else None, observed.phase:
+            case Phase.READY, Phase.RECOVERING:
+                kind, message = "unavailable", "No replica of it answers."
+            case Phase.RECOVERING, Phase.READY:
+                kind, message = "recovered", "A replica of it answers again."
+            case _:
+                continue
+        found.append((id, kind, message))
+    return found
 
 
 def route(record: EndpointRecord) -> EndpointRoute:

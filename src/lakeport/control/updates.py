@@ -67,10 +67,15 @@ def supersede(
     return replace(begun, stopped=record.stopped)
 
 
+#: What an update changes of a deployment that runs: how many replicas it may have.
+_SIZE = ("workload_size", "min_concurrency", "max_concurrency", "scale_to_zero")
+
+
 def _carried(
     active: ConfigRecord | None, entity: EntityRecord, version: int, now: int, actor: str
 ) -> EntityRecord:
-    """`entity` with the identity of the active one that it equals, so that its replicas stay."""
+    """`entity` with the identity of the active one that it equals but for its size, so that its
+    replicas stay."""
     for old in active.entities if active else ():
         same = replace(
             entity,
@@ -78,8 +83,9 @@ def _carried(
             created_at=old.created_at,
             creator=old.creator,
         )
-        if old == same:
-            return old
+        size = {field: getattr(same, field) for field in _SIZE}
+        if replace(old, **size) == same:
+            return same
     return replace(entity, since_version=version, created_at=now, creator=actor)
 
 

@@ -15,7 +15,8 @@ from lakeport.control.chat_entities import CATALOGUE_PREFIX, Known
 from lakeport.errors import InvalidParameter, NotImplementedYet
 from lakeport.models.catalogue import CatalogueModel
 from lakeport.runtimes.base import Kind
-from lakeport.stores.records import RouteRecord
+from lakeport.serving.autoscale import Bounds
+from lakeport.stores.records import EntityRecord, RouteRecord
 from lakeport.wire.chat import ChatTarget
 from lakeport.wire.endpoints import (
     CoreConfigInput,
@@ -33,7 +34,8 @@ RESERVED_PREFIX = "databricks-"
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 ALIAS = re.compile(r"@[A-Za-z0-9_.-]{1,255}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-SIZES = ("Small", "Medium", "Large")
+#: Size to the least and the most replicas of it.
+SIZES = {"Small": (1, 1), "Medium": (2, 4), "Large": (4, 16)}
 #: Databricks' other workload types, newest SDK included.
 OTHER_TYPES = (
     "CPU_MEDIUM", "CPU_LARGE", "GPU_SMALL", "GPU_MEDIUM", "GPU_LARGE", "GPU_XLARGE", "GPU_XLARGE_8",
@@ -450,12 +452,18 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def replicas(size: str | None, low: int | None) -> int:
-    """How many replicas an entity starts with: the minimum that was asked for, and at least one.
+def bounds(entity: EntityRecord) -> Bounds:
+    """How many replicas an entity may have.
 
-    Small is one replica of four concurrent requests, Medium two (8), Large four (16); a custom
-    minimum counts in fours. Growth beyond the minimum, and zero, come with autoscaling.
+    Small is one replica of four concurrent requests, Medium two to four (8 to 16), Large four to
+    sixteen (16 to 64); a range of one's own counts in fours. One that may scale to zero has its
+    least number, and at least one, as soon as it is asked.
     """
-    if size is not None:
-        return {"Small": 1, "Medium": 2, "Large": 4}[size]
-    return max(1, (low or 0) // PER_REPLICA)
+    if entity.kind not in (Kind.MODEL, Kind.ENGINE):
+        return Bounds(1, 1, to_zero=False)  # nothing of it runs here
+    if entity.workload_size is not None:
+        low, high = SIZES[entity.workload_size]
+    else:
+        low = max(1, (entity.min_concurrency or 0) // PER_REPLICA)
+        high = max(low, (entity.max_concurrency or 0) // PER_REPLICA)
+    return Bounds(low, high, to_zero=entity.scale_to_zero)

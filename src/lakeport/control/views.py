@@ -16,12 +16,15 @@ class Running:
     """What is seen of one served entity's deployment."""
 
     live: int
+    #: No replica is needed: the next request starts one, or has done so.
+    at_zero: bool
     was_ready: bool
     message: str
     #: What the model says of its task; None where it says nothing.
     task: str | None = None
 
 
+AT_ZERO = "Scaled to zero: the next request starts a replica."
 #: Looks up what runs for an entity of an endpoint; None when nothing does.
 Look = Callable[[EntityRecord], Running | None]
 
@@ -92,13 +95,14 @@ def summary(record: EndpointRecord, look: Look) -> wire.EndpointSummary:
 
 
 def state(record: EndpointRecord, look: Look) -> wire.EndpointState:
-    """Ready means: every served entity that has traffic has a replica that answers."""
+    """Ready means: every served entity that has traffic has a replica that answers, or needs none
+    until it is asked."""
     ready = record.active is not None and not record.stopped
     if ready and record.active is not None:
         shares = {route.entity: route.percentage for route in record.active.routes}
         for entity in record.active.entities:
             running = look(entity)
-            if shares.get(entity.name) and (running is None or running.live == 0):
+            if shares.get(entity.name) and not _answers(running):
                 ready = False
     return wire.EndpointState(
         ready=wire.Ready.READY if ready else wire.Ready.NOT_READY,
@@ -208,10 +212,9 @@ def _active_state(
         return wire.EntityState(
             deployment=wire.Deployment.ABORTED, deployment_state_message="Stopped."
         )
-    if running is not None and running.live:
-        return wire.EntityState(
-            deployment=wire.Deployment.READY, deployment_state_message=_followed(entity)
-        )
+    if running is not None and _answers(running):
+        message = AT_ZERO if running.at_zero else _followed(entity)
+        return wire.EntityState(deployment=wire.Deployment.READY, deployment_state_message=message)
     return wire.EntityState(
         deployment=wire.Deployment.RECOVERING,
         deployment_state_message=running.message
@@ -235,12 +238,16 @@ def _pending_state(
             deployment=wire.Deployment.ABORTED,
             deployment_state_message="Another served entity of this config failed.",
         )
-    if running is not None and running.live and running.was_ready:
+    if running is not None and running.was_ready and _answers(running):
         return wire.EntityState(deployment=wire.Deployment.READY, deployment_state_message="")
     return wire.EntityState(
         deployment=wire.Deployment.CREATING,
         deployment_state_message=running.message if running and running.message else "Starting.",
     )
+
+
+def _answers(running: Running | None) -> bool:
+    return running is not None and (running.live > 0 or running.at_zero)
 
 
 def _followed(entity: EntityRecord) -> str:

@@ -7,14 +7,13 @@ do in `serving/faulty.py`.
 """
 
 import asyncio
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from lakeport.auth.callers import USERS, AccessList, Caller, Level
-from lakeport.control import permissions, updates, validation
+from lakeport.control import permissions, validation
 from lakeport.control.chat_entities import FixedTarget, Known, fixed_entity
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.ports import SecretsPort
@@ -26,7 +25,6 @@ from lakeport.errors import (
     LimitExceeded,
     NotFound,
     PermissionDenied,
-    QuotaExceeded,
     Unavailable,
 )
 from lakeport.models.base import ModelRegistry
@@ -35,7 +33,7 @@ from lakeport.serving.calls import Calls, Recorded
 from lakeport.serving.faults import MAX_FAULTS, Fault, Faults, Standing, problem
 from lakeport.serving.faulty import Cut, meet
 from lakeport.stores.base import Store
-from lakeport.stores.records import EndpointRecord, EntityRecord, RouteRecord
+from lakeport.stores.records import EndpointRecord, EntityRecord
 from lakeport.telemetry.metrics import Metrics
 from lakeport.wire import endpoints as wire
 from lakeport.wire.chat import Task
@@ -107,27 +105,9 @@ class Workbench(Endpoints):
             self._metrics.forget(name)
         if self._reconciler.record(name) is not None:
             raise Conflict(f"The serving endpoint '{name}' was made by another meanwhile.")
-        if len(self._reconciler.names()) >= self._max_endpoints:
-            raise QuotaExceeded(
-                f"The workspace has {self._max_endpoints} serving endpoints, as many as it may "
-                "have.",
-                retry_after=60,
-            )
-        now = self._now_ms()
-        record = EndpointRecord(
-            id=uuid.uuid4().hex,
-            name=name,
-            creator=caller.name,
-            created_at=now,
-            updated_at=now,
-            description=(entity.foundation or {}).get("description", ""),
-            access=AccessList(
-                users={caller.name: Level.CAN_MANAGE}, groups={USERS: Level.CAN_QUERY}
-            ),
-            temporary=True,
-        )
-        routes = (RouteRecord(entity.name, 100),)
-        record = updates.begin(record, (entity,), routes, now=now, actor=caller.name)
+        self._require_room()
+        access = AccessList(users={caller.name: Level.CAN_MANAGE}, groups={USERS: Level.CAN_QUERY})
+        record = replace(self._of_one(entity, caller.name, access), temporary=True)
         self._reconciler.pin(record)
         if entity.kind is not Kind.MODEL:
             record = await self._settled(record)

@@ -1,7 +1,8 @@
 """One child process: its output, its end, and how to make it end.
 
 The same under every event loop: `subprocess.Popen` starts it and a thread waits for it, so nothing
-depends on a loop's own idea of children.
+depends on a loop's own idea of children. One that another process of ours forked is adopted
+instead: see `adopted.py`.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from lakeport.processes.pipes import PipeReader
 
@@ -34,19 +36,25 @@ class Child:
     """
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", output: Output, *, guarded: bool
+        self,
+        pid: int,
+        *,
+        stdin: IO[bytes],
+        stdout: IO[bytes],
+        output: Output,
+        guarded: bool = False,
     ) -> None:
-        assert process.stdout is not None
-        self._process = process
+        """`stdin` and `stdout` are our ends of its pipes. Whoever makes it calls `ended`."""
+        self._pid = pid
+        self._stdin = stdin
         self._guarded = guarded
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[int] = self._loop.create_future()
-        self._output = PipeReader(process.stdout, output)
-        threading.Thread(target=self._wait, name=f"child-{self.pid}", daemon=True).start()
+        self._output = PipeReader(stdout, output)
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._pid
 
     @property
     def exited(self) -> "asyncio.Future[int]":
@@ -65,9 +73,8 @@ class Child:
     def write(self, line: bytes) -> None:
         """Write to its stdin: at most 4 KiB in all, so that a child that reads nothing blocks
         nobody."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(line)
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(line)
 
     async def stop(self, *, grace: float) -> None:
         """Ask it to end, kill its group after `grace` seconds; returns once it is gone.
@@ -109,17 +116,11 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def _wait(self) -> None:
-        code = self._process.wait()
-        # A loop that is closed already has nobody left to tell.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ended, code)
-
-    def _ended(self, code: int) -> None:
+    def ended(self, code: int) -> None:
+        """It has ended with `code`, as `exited` has it: say so, on the loop."""
         # What it left behind in its group: subprocesses of a model that crashed.
         self._signal_group(signal.SIGKILL)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._stdin.close()
         self._exited.set_result(code)
         # A process that left the group may hold the pipe for ever; we don't.
         self._loop.call_later(LAST_WORDS, self._output.close)
@@ -179,7 +180,21 @@ async def _start(
         start_new_session=True,
         umask=0o077,
     )
-    return Child(process, output, guarded=guarded)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    child = Child(
+        process.pid, stdin=process.stdin, stdout=process.stdout, output=output, guarded=guarded
+    )
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        code = process.wait()
+        # A loop that is closed already has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(child.ended, code)
+
+    threading.Thread(target=wait, name=f"child-{child.pid}", daemon=True).start()
+    return child
 
 
 def how_it_ended(code: int) -> str:

@@ -15,7 +15,7 @@ from lakeport.providers.egress import EgressRefused
 from lakeport.providers.stream import ServerStream, cut
 from lakeport.providers.transport import ServerAnswer, Sessions, Tried
 from lakeport.providers.way import Request, Way
-from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream, StreamFailed
+from lakeport.runtimes.base import Answer, Call, ReplicaLost, StreamFailed, Taken
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class OpenAILink:
         self._credit = credit
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._pending: set[_Pending] = set()
+        self._pending: set[_Sending] = set()
         self._streams: weakref.WeakSet[ServerStream] = weakref.WeakSet()
         self._draining: set[asyncio.Task[None]] = set()
 
@@ -82,14 +82,14 @@ class OpenAILink:
     def lost(self) -> "asyncio.Future[None]":
         return self._lost
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
-        pending = _Pending(self)
+    def send(self, call: Call, taken: Taken) -> "_Sending":
+        sending = _Sending(self, taken)
         if self._lost.done():
-            pending.set_exception(ReplicaLost(_LOST))
-            return pending
-        self._pending.add(pending)
-        pending.task = self._loop.create_task(self._run(call, pending))
-        return pending
+            taken(ReplicaLost(_LOST))
+            return sending
+        self._pending.add(sending)
+        sending.task = self._loop.create_task(self._run(call, sending))
+        return sending
 
     def close(self) -> None:
         if self._lost.done():
@@ -97,8 +97,8 @@ class OpenAILink:
         self._lost.set_result(None)
         pending, self._pending = self._pending, set()
         for one in pending:
-            one.set_exception(ReplicaLost(_LOST))
             one.stop()
+            one.taken(ReplicaLost(_LOST))
         for stream in list(self._streams):
             stream.break_off(ReplicaLost(_LOST))
         for task in self._draining:
@@ -112,22 +112,22 @@ class OpenAILink:
 
     # --- one call -------------------------------------------------------------------------------
 
-    async def _run(self, call: Call, pending: "_Pending") -> None:
+    async def _run(self, call: Call, sending: "_Sending") -> None:
         result: Answer | ServerStream | None = None
         problem: Exception | None = None
         try:
             result = await self._answer(call)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             problem = error
-        if pending.done():  # cancelled meanwhile, or the link was closed
+        if sending not in self._pending:  # cancelled meanwhile, or the link was closed
             if isinstance(result, ServerStream):
                 result.close()
             return
-        self._pending.discard(pending)
+        self._pending.discard(sending)
         if problem is not None or result is None:
             log.error("a call failed in an unforeseen way", exc_info=problem)
             result = refusals.bad_gateway(f"{self.who} could not be asked.")
-        pending.set_result(result)
+        sending.taken(result)
 
     async def _answer(self, call: Call) -> "Answer | ServerStream":
         if call.operation is None:
@@ -168,19 +168,18 @@ class OpenAILink:
         """The head of the answer; once more over a fresh connection where a used one was dead."""
         tried = Tried()
         fresh = call.stream and self._fresh_streams
+        headers = request.headers
+        if call.traceparent is not None:
+            headers = {**headers, "traceparent": call.traceparent}
         try:
-            return await self._sessions.post(
-                request.url, call.body, request.headers, tried, fresh=fresh
-            )
+            return await self._sessions.post(request.url, call.body, headers, tried, fresh=fresh)
         except _DEAD as problem:
             began = isinstance(problem, aiohttp.ServerDisconnectedError) and not isinstance(
                 problem.message, str
             )
             if not tried.reused or began:
                 raise
-        return await self._sessions.post(
-            request.url, call.body, request.headers, Tried(), fresh=True
-        )
+        return await self._sessions.post(request.url, call.body, headers, Tried(), fresh=True)
 
     async def _body(
         self,
@@ -300,20 +299,20 @@ class _Idle(Exception):
     """Nothing came for too long."""
 
 
-class _Pending(asyncio.Future["Answer | Stream"]):
-    """The future of one call; cancelling it cuts the connection."""
+class _Sending:
+    """One call under way; cancelling it cuts the connection."""
 
-    def __init__(self, link: OpenAILink) -> None:
-        super().__init__(loop=link._loop)
+    __slots__ = ("_link", "taken", "task")
+
+    def __init__(self, link: OpenAILink, taken: Taken) -> None:
         self._link = link
+        self.taken = taken
         self.task: asyncio.Task[None] | None = None
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        cancelled = super().cancel(msg)
-        if cancelled:
+    def cancel(self) -> None:
+        if self in self._link._pending:
             self._link._pending.discard(self)
             self.stop()
-        return cancelled
 
     def stop(self) -> None:
         if self.task is not None:

@@ -24,6 +24,8 @@ from lakeport.runtimes.base import (
     ReplicaLost,
     StartFailed,
     Stream,
+    Take,
+    Taken,
 )
 from lakeport.wire.chat import Operation
 
@@ -101,16 +103,18 @@ class ScriptedLink:
         self.outstanding = 0
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+    def send(self, call: Call, taken: Taken) -> "asyncio.Task[None]":
         self.outstanding += 1
-        task: asyncio.Task[Answer | Stream] = self._loop.create_task(self._answer(call))
-        task.add_done_callback(self._answered)
-        return task
+        return self._loop.create_task(self._take(call, taken))
 
-    def _answered(self, task: "asyncio.Task[Answer | Stream]") -> None:
-        # A stream holds its place until it ends.
-        if task.cancelled() or task.exception() or isinstance(task.result(), Answer):
-            self.outstanding -= 1
+    async def _take(self, call: Call, taken: Taken) -> None:
+        result: Answer | Stream | None = None
+        try:
+            result = await self._answer(call)
+        finally:
+            if not isinstance(result, _ScriptedStream):  # which holds its place until it ends
+                self.outstanding -= 1
+        taken(result)
 
     def close(self) -> None:
         if not self.lost.done():
@@ -158,6 +162,9 @@ class _ScriptedStream:
                 yield event
         finally:
             self.close()
+
+    def push(self, take: Take) -> bool:
+        return False
 
     def close(self) -> None:
         if self._open:

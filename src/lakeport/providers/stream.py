@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import aiohttp
@@ -12,9 +13,10 @@ import orjson
 
 from lakeport.providers import refusals
 from lakeport.providers.cleaning import Cleaner
+from lakeport.providers.over_socket import SocketAnswer
 from lakeport.providers.sse import EventTooLarge, SseReader
 from lakeport.providers.transport import ServerAnswer
-from lakeport.runtimes.base import Answer, StreamFailed
+from lakeport.runtimes.base import Answer, StreamFailed, Take
 
 #: Bytes of one event.
 MAX_EVENT = 16 * 1024 * 1024
@@ -94,13 +96,26 @@ class ServerStream:
                     broke_off = True
             if not self._events:
                 self._run_out(broke_off)
-        event = self._events.popleft()
-        if event.strip() == DONE:
-            self._end(whole=True)
-            raise StopAsyncIteration
-        self._judge(event)
-        # A line break in JSON is a blank between tokens.
-        return event.replace(b"\n", b" ") if b"\n" in event else event
+        return self._next()
+
+    def push(self, take: Take) -> bool:
+        """See `Stream.push`; for answers that come over a socket of this machine."""
+        content = self.response.content
+        if not isinstance(content, SocketAnswer):
+            return False
+        content.tell(None)
+        try:
+            while self._more(content):
+                while self._events:
+                    if not take(self._next()):
+                        return True
+        except StopAsyncIteration:
+            take(None)
+        except Exception as problem:  # noqa: BLE001 - `take` is to hear of whatever ends it
+            take(problem)
+        else:
+            content.tell(partial(self.push, take))
+        return True
 
     def close(self) -> None:
         self._end(whole=False)
@@ -116,6 +131,35 @@ class ServerStream:
             self.close()
 
     # --- events ---------------------------------------------------------------------------------
+
+    def _next(self) -> bytes:
+        """The next of the events that are here. Raises StopAsyncIteration, StreamFailed."""
+        event = self._events.popleft()
+        if event.strip() == DONE:
+            self._end(whole=True)
+            raise StopAsyncIteration
+        self._judge(event)
+        # A line break in JSON is a blank between tokens.
+        return event.replace(b"\n", b" ") if b"\n" in event else event
+
+    def _more(self, content: SocketAnswer) -> bool:
+        """Read what is here without waiting; False: there is nothing yet. Raises as `_run_out`."""
+        broke_off, chunk = False, b""
+        if self._ended is not None and self._why is None and not self._at_end:
+            try:
+                chunk = content.read_nowait()
+                self._at_end = not chunk and content.at_eof()
+                if chunk or self._at_end:
+                    self._read(chunk)
+            except (aiohttp.ClientError, OSError):
+                broke_off = True
+            else:
+                if not chunk and not self._at_end:
+                    self._since = time.monotonic()
+                    return bool(self._events)
+        if not (chunk or self._events):
+            self._run_out(broke_off)
+        return True
 
     def _run_out(self, broke_off: bool) -> NoReturn:
         """There are no events any more: raises StopAsyncIteration, or why it failed."""
@@ -137,13 +181,15 @@ class ServerStream:
                 chunk = await self.response.content.readany()
             finally:
                 self._since = None
-            try:
-                self._events.extend(self._reader.feed(chunk) if chunk else self._reader.end())
-            except EventTooLarge:
-                raise self._failed(
-                    f"sent an event of more than {MAX_EVENT // 2**20} MiB."
-                ) from None
+            self._read(chunk)
             self._at_end = not chunk
+
+    def _read(self, chunk: bytes) -> None:
+        """The events that `chunk` completes; b"" is the end. Raises StreamFailed."""
+        try:
+            self._events.extend(self._reader.feed(chunk) if chunk else self._reader.end())
+        except EventTooLarge:
+            raise self._failed(f"sent an event of more than {MAX_EVENT // 2**20} MiB.") from None
 
     def _judge(self, event: bytes) -> None:
         document = _document(event)
@@ -170,6 +216,8 @@ class ServerStream:
             return
         ended, self._ended = self._ended, None
         self._events.clear()
+        if isinstance(self.response.content, SocketAnswer):
+            self.response.content.tell(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -6,7 +6,7 @@ process could do the same. Adapters are held to `tests/suites/runtime.py`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -67,6 +67,10 @@ class Usage:
     cpu_percent: float
     memory_bytes: int
     memory_limit_bytes: int
+    #: Of the process that is measured with all that it started; None: it has none of its own.
+    pid: int | None = None
+    #: More than the setting `replica_recycle_memory`: a fresh one should take its place.
+    recycle: bool = False
 
 
 class Replica(Protocol):
@@ -152,6 +156,8 @@ class Call:
     stream: bool = False
     #: For a worker: the OpenAI route by which `body`, as its caller sent it, came; None: by none.
     route: Operation | None = None
+    #: The trace that it belongs to, as W3C's header says it; None: it is not traced.
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -171,13 +177,25 @@ class Answer:
     usage_context: Mapping[str, str] | None = None
     #: Whole seconds that it asks its caller to wait, with a 429 or 503.
     retry_after: int | None = None
+    #: Requests that shared the model's predict, this one among them.
+    batch: int = 1
+
+
+#: Gets the next event of a stream, or why it failed, or None at its end; says whether it takes
+#: further events now. After a failure or the end it is not called any more.
+Take = Callable[["bytes | Exception | None"], bool]
 
 
 class Stream(Protocol):
-    """An answer in pieces: JSON documents, one an event. Iterate to its end or close it."""
+    """An answer in pieces: JSON documents, one an event. Iterate to its end, or push it there, or
+    close it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Raises ReplicaLost, or StreamFailed when the model raised in mid-stream."""
+
+    def push(self, take: Take) -> bool:
+        """Hand events to `take` as they come, without one who waits for each, until it says that it
+        takes no more for now: then call this again. False: only iterating will do."""
 
     def close(self) -> None:
         """The caller hung up: cancels what the replica still does for it. Idempotent."""
@@ -192,6 +210,16 @@ class StreamFailed(Exception):
         self.message = message
 
 
+Taken = Callable[[Answer | Stream | ReplicaLost], None]
+
+
+class Sending(Protocol):
+    """A call that a link holds."""
+
+    def cancel(self) -> object:
+        """The caller has gone: the work ends, and nothing more is said of it. Idempotent."""
+
+
 class Link(Protocol):
     """One front's connection to one replica."""
 
@@ -204,12 +232,11 @@ class Link(Protocol):
 
     @property
     def lost(self) -> asyncio.Future[None]:
-        """Done when the connection is gone; every outstanding call has failed by then."""
+        """Done when the connection is gone, before any outstanding call hears of it."""
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
-        """Send at once, without a look at `credit`. Cancelling the future sends a cancel frame.
-
-        The future fails with ReplicaLost.
+    def send(self, call: Call, taken: Taken) -> "Sending":
+        """Send at once, without a look at `credit`. `taken` gets what comes of it, once, on the
+        loop: ReplicaLost perhaps before this returns, all else later. It must not raise.
         """
 
     def close(self) -> None: ...

@@ -1,23 +1,31 @@
 """The front's side of one served entity: a bounded queue and links to its replicas.
 
 A call goes to the replica with the fewest requests outstanding, as long as one has credit; the
-others wait in order. Nothing here runs per request but a few dictionary and integer operations:
-deadlines are looked after by one timer a deployment, which runs only while something is under way.
+others wait in order. Nothing here runs per request but a few dictionary and integer operations, and
+no task: a call is a `Flight` that is told what becomes of it. Deadlines are looked after by one
+timer a deployment, which runs only while something is under way.
 """
 
 import asyncio
 import logging
+import math
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lakeport.errors import DeadlineExceeded, TooManyRequests, Unavailable
-from lakeport.runtimes.base import Answer, Call, Connector, Link, ReplicaLost, Stream
+from lakeport.errors import ApiError, DeadlineExceeded, Internal, TooManyRequests, Unavailable
+from lakeport.runtimes.base import Answer, Call, Connector, Link, ReplicaLost, Sending, Stream
+from lakeport.serving.pace import Pace
+from lakeport.serving.ports import Load
 
 log = logging.getLogger(__name__)
 
 TIMED_OUT = "Request processing time exceeded limit of {limit:g} seconds."
+REPLICA_LOST = (
+    "The replica that held this request ended before it answered. It is being started again; the "
+    "served entity's logs say why it ended."
+)
 #: How often deadlines are looked at, in seconds.
 TICK = 0.25
 #: Links on the OpenAI wire end a call at its deadline themselves, without blame for the replica,
@@ -26,6 +34,8 @@ LATE = 2.0
 #: Seconds between two attempts to reach a replica: at first, and at most.
 _PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+#: Seconds that a refused caller is asked to wait, at most.
+_LONGEST_RETRY = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +59,40 @@ class Slot:
         self.link = link
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A call that a replica holds."""
+class Flight:
+    """One call on its way, to be given to `Deployment.begin`.
 
-    deadline: float
-    answer: "asyncio.Future[Answer | Stream]"
-    replica: str
-    expired: bool = False
+    It ends with one call of `landed` or `failed`, or with `Deployment.cancel`.
+    """
 
+    __slots__ = ("call", "deployment", "expires", "over", "queued_at", "sending", "slot")
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A call that waits for a replica with credit."""
+    def __init__(self, deployment: "Deployment", call: Call) -> None:
+        self.deployment = deployment
+        self.call = call
+        #: Neither waiting nor held by a replica any more.
+        self.over = False
+        #: Since when it waits for a slot, or has waited.
+        self.queued_at = 0.0
+        #: None: it waits.
+        self.slot: Slot | None = None
+        self.sending: Sending | None = None
+        self.expires = call.deadline if call.operation is None else call.deadline + LATE
 
-    slot: "asyncio.Future[Slot]"
-    deadline: float
-    size: int
-    #: Since when it has waited without any replica; None while there is one.
-    forsaken_since: float | None
+    def boarded(self) -> None:
+        """It has left the queue for a replica."""
+
+    def landed(self, result: Answer | Stream) -> None:
+        """The replica's answer. A stream keeps its slot: give it back with `freed` at its end."""
+        raise NotImplementedError
+
+    def failed(self, error: ApiError) -> None:
+        """There is no answer: Unavailable, DeadlineExceeded, Internal (the replica was lost)."""
+        raise NotImplementedError
+
+    def taken(self, result: Answer | Stream | ReplicaLost) -> None:
+        """What the link says."""
+        self.deployment.taken(self, result)
 
 
 class Deployment:
@@ -79,9 +104,12 @@ class Deployment:
         connector: Connector,
         limits: QueueLimits,
         on_hung: Callable[[str, str], None],
+        *,
+        on_waiting: Callable[[str], None] = lambda deployment: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_hung` gets deployment and replica when a replica let a request's deadline pass."""
+        """`on_hung` gets deployment and replica when a replica let a request's deadline pass;
+        `on_waiting` the deployment, at most once a turn of the loop, when calls begin to wait."""
         self.id = id
         self.leases = 0
         #: Seconds from a call's arrival to its deadline.
@@ -89,26 +117,41 @@ class Deployment:
         self._connector = connector
         self._limits = limits
         self._on_hung = on_hung
+        self._on_waiting = on_waiting
         self._clock = clock
         self._addresses: Mapping[str, str] = {}
+        #: Replicas are on their way because calls wait.
+        self._coming = False
         self._slots: dict[str, Slot] = {}
+        #: Since when there has been no replica.
+        self._forsaken_since = clock()
         self._leaving: set[Slot] = set()
         self._connecting: dict[str, asyncio.Task[None]] = {}
-        self._waiting: deque[_Waiter] = deque()
-        self._waiting_count = 0
+        self._waiting: OrderedDict[Flight, None] = OrderedDict()
         self._waiting_bytes = 0
-        self._flights: dict[int, _Flight] = {}
+        self._telling = False
+        self._flights: dict[Flight, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._pace = Pace()
+        self._arrived = 0
+        #: The integral of `leases` over time up to `_changed_at`.
+        self._busy = 0.0
+        self._changed_at = clock()
 
     # --- leases -----------------------------------------------------------------------------
 
-    def lease(self) -> None:
-        """Hold the deployment: it is not drained before `release`."""
+    def lease(self, now: float) -> None:
+        """Hold the deployment: it is not drained before `release`. `now`: by the clock."""
+        self._busy += self.leases * (now - self._changed_at)
+        self._changed_at = now
+        self._arrived += 1
         self.leases += 1
 
-    def release(self) -> None:
+    def release(self, now: float) -> None:
+        self._busy += self.leases * (now - self._changed_at)
+        self._changed_at = now
         self.leases -= 1
         if self.leases == 0 and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
@@ -121,16 +164,34 @@ class Deployment:
             self._drained = self._loop.create_future()
         await asyncio.shield(self._drained)
 
+    @property
+    def load(self) -> Load:
+        """How busy it is, and has been."""
+        now = self._clock()
+        passed = now - self._changed_at
+        return Load(
+            in_flight=self.leases - len(self._waiting),
+            waiting=len(self._waiting),
+            arrived=self._arrived,
+            busy=self._busy + self.leases * passed,
+            idle=0.0 if self.leases else passed,
+            credit=max((slot.link.credit for slot in self._slots.values()), default=0),
+        )
+
     # --- replicas ---------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """Calls in the queue."""
-        return self._waiting_count
+        return len(self._waiting)
 
-    def set_replicas(self, addresses: Mapping[str, str]) -> None:
-        """Reach exactly these replicas from now on; the requests that others hold end normally."""
+    def set_replicas(self, addresses: Mapping[str, str], *, coming: bool = False) -> None:
+        """Reach exactly these replicas from now on; the requests that others hold end normally.
+
+        `coming`: more are being started because calls wait, which do so until their deadline.
+        """
         self._addresses = dict(addresses)
+        self._coming = coming
         for replica in [r for r in self._slots if r not in addresses]:
             self._leave(self._slots.pop(replica))
         for replica in [r for r in self._connecting if r not in addresses]:
@@ -140,6 +201,11 @@ class Deployment:
                 self._reach(replica)
         self._note_forsaken()
 
+    def held(self, replica: str) -> int:
+        """Requests that a replica holds, also one that is no longer listed."""
+        slots = (*self._slots.values(), *self._leaving)
+        return sum(slot.link.outstanding for slot in slots if slot.replica == replica)
+
     def _reach(self, replica: str, *, after: float = 0.0) -> None:
         self._connecting[replica] = self._loop.create_task(
             self._connect(replica, self._addresses[replica], after),
@@ -147,7 +213,8 @@ class Deployment:
         )
 
     async def _connect(self, replica: str, address: str, after: float) -> None:
-        await asyncio.sleep(after)
+        if after:
+            await asyncio.sleep(after)
         pause = _PAUSE
         link: Link | None = None
         while link is None:
@@ -163,17 +230,15 @@ class Deployment:
         self._connecting.pop(replica, None)
         self._slots[replica] = slot
         link.lost.add_done_callback(lambda _: self._lost(slot))
-        for waiter in self._waiting:
-            waiter.forsaken_since = None
         self._serve_waiting()
 
     def _lost(self, slot: Slot) -> None:
         if self._slots.get(slot.replica) is slot:
             del self._slots[slot.replica]
+            self._note_forsaken()
             # Only its connection may be lost: as long as it is listed, it is to be reached.
             self._reach(slot.replica, after=_PAUSE)
         self._leaving.discard(slot)
-        self._note_forsaken()
 
     def _leave(self, slot: Slot) -> None:
         if slot.link.outstanding == 0:
@@ -183,10 +248,7 @@ class Deployment:
 
     def _note_forsaken(self) -> None:
         if not self._slots:
-            now = self._clock()
-            for waiter in self._waiting:
-                if waiter.forsaken_since is None:
-                    waiter.forsaken_since = now
+            self._forsaken_since = self._clock()
 
     def close(self) -> None:
         """Let go of everything; calls under way fail."""
@@ -197,130 +259,155 @@ class Deployment:
             slot.link.close()
         self._slots.clear()
         self._leaving.clear()
-        for waiter in self._waiting:
-            if not waiter.slot.done():
-                waiter.slot.set_exception(Unavailable("The served entity is being shut down."))
-        self._waiting.clear()
+        for flight in list(self._waiting):
+            self._fail(flight, Unavailable("The served entity is being shut down."))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     # --- calls ------------------------------------------------------------------------------
 
-    async def call(self, call: Call) -> tuple[Answer | Stream, Slot]:
-        """Send a call to a replica and wait for its answer, or for its stream to begin.
+    def begin(self, flight: Flight) -> None:
+        """Send a flight's call to a replica, or let it wait for one.
 
-        A stream keeps its slot: give it back with `freed` when it has ended. Raises
-        TooManyRequests when the queue is full, Unavailable when no replica came, DeadlineExceeded,
-        ReplicaLost.
+        Raises TooManyRequests when the queue is full, or when the call would wait in it beyond its
+        deadline; the flight has not begun then.
         """
-        slot = self._free_slot() if not self._waiting_count else None
-        while slot is None or slot.link.lost.done():
-            if slot is None:
-                slot = await self._wait_for_slot(call)
-            else:  # it died since it was chosen, and nobody may be left to wake this call
-                self._lost(slot)
-                slot = self._free_slot()
-        try:
-            answer = slot.link.send(call)
-            late = 0.0 if call.operation is None else LATE
-            flight = _Flight(call.deadline + late, answer, slot.replica)
-            key = id(flight)
-            self._flights[key] = flight
-            if self._timer is None:
-                self._arm()
-            try:
-                result = await answer
-            except asyncio.CancelledError:
-                _let_go(answer)
-                if flight.expired:
-                    raise self._timed_out() from None
-                raise
-            finally:
-                del self._flights[key]
-        except BaseException:
-            self.freed(slot)
-            raise
+        slot = None if self._waiting else self._free_slot()
+        if slot is None:
+            self._wait(flight)
+        else:
+            self._send(flight, slot)
+
+    def cancel(self, flight: Flight) -> None:
+        """The caller has gone: whatever is done for it ends. Idempotent."""
+        if flight.over:
+            return
+        flight.over = True
+        slot = flight.slot
+        if slot is None:
+            self._leave_queue(flight)
+            return
+        self._flights.pop(flight, None)
+        if flight.sending is not None:
+            flight.sending.cancel()
+        self.freed(slot)
+
+    def taken(self, flight: Flight, result: Answer | Stream | ReplicaLost) -> None:
+        """What became of a flight at its replica; for links."""
+        slot = flight.slot
+        if flight.over or slot is None:  # it was given up in this very moment
+            if not isinstance(result, (Answer, ReplicaLost)):
+                result.close()
+            return
+        self._flights.pop(flight, None)
+        flight.over = True
+        flight.sending = None  # it may know the flight: no circle for the collector
         if isinstance(result, Answer):
+            if self._waiting:
+                self._pace.answered(self._clock())
+                self._serve_waiting()
+            if self._leaving:
+                self._see_off(slot)
+            flight.landed(result)
+        elif isinstance(result, ReplicaLost):
             self.freed(slot)
-        return result, slot
+            flight.failed(Internal(REPLICA_LOST))
+        else:
+            flight.landed(result)
 
     def freed(self, slot: Slot) -> None:
         """A request no longer holds its place at the replica."""
-        if self._waiting_count:
+        if self._waiting:
             self._serve_waiting()
-        if self._leaving and slot in self._leaving and slot.link.outstanding == 0:
-            self._leaving.discard(slot)
-            slot.link.close()
-
-    def _free_slot(self) -> Slot | None:
-        best: Slot | None = None
-        least = 1 << 30
-        for slot in self._slots.values():
-            outstanding = slot.link.outstanding
-            if outstanding < least and outstanding < slot.link.credit:
-                best, least = slot, outstanding
-        return best
-
-    async def _wait_for_slot(self, call: Call) -> Slot:
-        size = len(call.body)
-        limits = self._limits
-        if self._waiting_count >= limits.requests or (
-            self._waiting_count and self._waiting_bytes + size > limits.bytes
-        ):
-            raise TooManyRequests(
-                "Too many concurrent requests. Consider increasing the provisioned concurrency of "
-                "the served entity.",
-                retry_after=1,
-            )
-        waiter = _Waiter(
-            self._loop.create_future(),
-            call.deadline,
-            size,
-            None if self._slots else self._clock(),
-        )
-        self._waiting.append(waiter)
-        self._waiting_count += 1
-        self._waiting_bytes += size
-        if self._timer is None:
-            self._arm()
-        try:
-            return await waiter.slot
-        except asyncio.CancelledError:
-            if waiter.slot.done() and not waiter.slot.cancelled():
-                self._serve_waiting()  # it was given a slot and does not use it
-            raise
-        finally:
-            self._waiting_count -= 1
-            self._waiting_bytes -= size
-
-    def _serve_waiting(self) -> None:
-        """Give free slots to waiting calls, first come first served.
-
-        A slot counts as taken only once its call is sent, so at most as many are woken here as
-        there is credit for.
-        """
-        granted: dict[str, int] = {}
-        while self._waiting:
-            waiter = self._waiting[0]
-            if waiter.slot.done():
-                self._waiting.popleft()
-                continue
-            best: Slot | None = None
-            least = 1 << 30
-            for slot in self._slots.values():
-                load = slot.link.outstanding + granted.get(slot.replica, 0)
-                if load < least and load < slot.link.credit:
-                    best, least = slot, load
-            if best is None:
-                return
-            granted[best.replica] = granted.get(best.replica, 0) + 1
-            self._waiting.popleft()
-            waiter.slot.set_result(best)
+        if self._leaving:
+            self._see_off(slot)
 
     def hangs(self, slot: Slot) -> None:
         """A stream from this replica stalled: whoever keeps replicas should hear of it."""
         self._on_hung(self.id, slot.replica)
+
+    def _see_off(self, slot: Slot) -> None:
+        if slot in self._leaving and slot.link.outstanding == 0:
+            self._leaving.discard(slot)
+            slot.link.close()
+
+    def _free_slot(self) -> Slot | None:
+        while True:
+            best: Slot | None = None
+            least = 1 << 30
+            for slot in self._slots.values():
+                link = slot.link
+                outstanding = link.outstanding
+                if outstanding < least and outstanding < link.credit:
+                    best, least = slot, outstanding
+            if best is None or not best.link.lost.done():
+                return best
+            self._lost(best)  # it died in this turn of the loop
+
+    def _send(self, flight: Flight, slot: Slot) -> None:
+        flight.slot = slot
+        self._flights[flight] = None
+        if self._timer is None:
+            self._arm()
+        flight.boarded()
+        flight.sending = slot.link.send(flight.call, flight.taken)
+
+    # --- the queue --------------------------------------------------------------------------
+
+    def _wait(self, flight: Flight) -> None:
+        now = flight.queued_at = self._clock()
+        size = len(flight.call.body)
+        count = len(self._waiting)
+        limits = self._limits
+        expected = self._pace.wait(count, now) if self._slots else None
+        if (
+            count >= limits.requests
+            or (count and self._waiting_bytes + size > limits.bytes)
+            or (expected is not None and now + expected > flight.call.deadline)
+        ):
+            raise TooManyRequests(
+                "Too many concurrent requests. Consider increasing the provisioned concurrency of "
+                "the served entity.",
+                retry_after=min(_LONGEST_RETRY, max(1, math.ceil(expected or 0))),
+            )
+        if not count:
+            self._pace.begin(now)
+        self._waiting[flight] = None
+        self._waiting_bytes += size
+        if self._timer is None:
+            self._arm()
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        if self._waiting:
+            self._on_waiting(self.id)
+
+    def refuse_waiting(self, message: str) -> None:
+        """End every call that waits with a 503."""
+        for flight in list(self._waiting):
+            if not flight.over:
+                self._fail(flight, Unavailable(message, retry_after=1))
+
+    def _leave_queue(self, flight: Flight) -> None:
+        del self._waiting[flight]
+        self._waiting_bytes -= len(flight.call.body)
+
+    def _serve_waiting(self) -> None:
+        """Give free slots to waiting calls, first come first served."""
+        while self._waiting and (slot := self._free_slot()) is not None:
+            flight = next(iter(self._waiting))
+            self._leave_queue(flight)
+            self._send(flight, slot)
+
+    def _fail(self, flight: Flight, error: ApiError) -> None:
+        flight.over = True
+        if flight.slot is None:
+            self._leave_queue(flight)
+        flight.failed(error)
 
     # --- deadlines --------------------------------------------------------------------------
 
@@ -334,38 +421,31 @@ class Deployment:
         self._timer = None
         now = self._clock()
         hung = set()
-        for flight in list(self._flights.values()):
-            if flight.deadline > now:
+        for flight in list(self._flights):
+            if flight.expires > now:
                 break  # flights leave in the order of their deadlines: all have the same timeout
-            if not flight.answer.done():
-                flight.expired = True
-                flight.answer.cancel()
-                hung.add(flight.replica)
-        for waiter in self._waiting:
-            if waiter.slot.done():
+            slot = flight.slot
+            if slot is not None and not flight.over:
+                hung.add(slot.replica)
+                self.cancel(flight)
+                flight.failed(self._timed_out())
+        forsaken = not self._slots and not self._coming
+        for flight in list(self._waiting):
+            if flight.over:
                 continue
-            if waiter.deadline <= now:
-                waiter.slot.set_exception(self._timed_out())
+            if flight.call.deadline <= now:
+                self._fail(flight, self._timed_out())
             elif (
-                waiter.forsaken_since is not None
-                and now - waiter.forsaken_since >= self._limits.ready_wait
+                forsaken
+                and now - max(flight.queued_at, self._forsaken_since) >= self._limits.ready_wait
             ):
-                waiter.slot.set_exception(
+                self._fail(
+                    flight,
                     Unavailable(
                         "The served entity has no replica that is ready yet.", retry_after=1
-                    )
+                    ),
                 )
-        while self._waiting and self._waiting[0].slot.done():
-            self._waiting.popleft()
         for replica in hung:
             self._on_hung(self.id, replica)
         if self._flights or self._waiting:
             self._arm()
-
-
-def _let_go(answer: "asyncio.Future[Answer | Stream]") -> None:
-    """Close the stream that came in the moment in which its caller gave up."""
-    if answer.done() and not answer.cancelled() and answer.exception() is None:
-        result = answer.result()
-        if not isinstance(result, Answer):
-            result.close()

@@ -1,17 +1,17 @@
 """A stream on its way to the caller: a lease that ends with it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from lakeport.gateway.chat import Exchange
 from lakeport.runtimes.base import ReplicaLost, Stream, StreamFailed
-from lakeport.serving.deployment import Deployment, Slot
+from lakeport.serving.deployment import REPLICA_LOST, Deployment, Slot
 from lakeport.wire.chat import failed_event
 
-REPLICA_LOST = (
-    "The replica that held this request ended before it answered. It is being started again; the "
-    "served entity's logs say why it ended."
-)
+log = logging.getLogger(__name__)
+
 STALLED = "The model sent nothing for {limit:g} seconds; the stream is given up."
 
 
@@ -31,8 +31,8 @@ class Events:
         *,
         patience: float,
     ) -> None:
-        """`patience`: seconds that a worker may send nothing. On the OpenAI wire the link itself
-        sees to that."""
+        """`ended` gives back the lease. `patience`: seconds that a worker may send nothing; on the
+        OpenAI wire the link itself sees to that."""
         self._stream = stream
         self._events = aiter(stream)
         self._deployment = deployment
@@ -59,18 +59,40 @@ class Events:
         except StopAsyncIteration:
             self._end(200)
             raise
-        except StreamFailed as failure:
-            self._end(500)
-            return failed_event(failure.error_code, failure.message)
+        except (StreamFailed, ReplicaLost) as failure:
+            return self._failed(failure)
         except TimeoutError:
             self._end(504)
             self._deployment.hangs(self._slot)
             return failed_event("DEADLINE_EXCEEDED", STALLED.format(limit=self._patience))
-        except ReplicaLost:
-            self._end(500)
-            return failed_event("INTERNAL_ERROR", REPLICA_LOST)
 
-    async def aclose(self) -> None:
+    def push(self, take: Callable[[bytes | None], bool]) -> bool:
+        # A worker that may hang needs somebody who waits; on the OpenAI wire the link sees to that.
+        return self._exchange is not None and self._stream.push(partial(self._pushed, take))
+
+    def _pushed(
+        self, take: Callable[[bytes | None], bool], event: bytes | Exception | None
+    ) -> bool:
+        exchange = self._exchange
+        if isinstance(event, bytes):
+            shown = event if exchange is None else exchange.event(event)
+            return shown is None or take(shown)
+        if event is not None:
+            take(self._failed(event))
+        self._end(200)
+        return take(None)
+
+    def _failed(self, problem: Exception) -> bytes:
+        """The last event, which says why there are no more."""
+        self._end(500)
+        if isinstance(problem, StreamFailed):
+            return failed_event(problem.error_code, problem.message)
+        if not isinstance(problem, ReplicaLost):
+            log.error("a stream failed in an unforeseen way", exc_info=problem)
+            return failed_event("INTERNAL_ERROR", "The stream broke off.")
+        return failed_event("INTERNAL_ERROR", REPLICA_LOST)
+
+    def close(self) -> None:
         """The caller takes no more: the work for it is cancelled. Idempotent."""
         self._end(499)
 
@@ -79,5 +101,4 @@ class Events:
             self._open = False
             self._stream.close()
             self._deployment.freed(self._slot)
-            self._deployment.release()
             self._ended(status)

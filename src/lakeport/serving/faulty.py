@@ -10,11 +10,20 @@ from dataclasses import replace
 
 from lakeport.auth.callers import Caller
 from lakeport.errors import ApiError, DeadlineExceeded, InvalidState, Unavailable
+from lakeport.serving.asking import Task
 from lakeport.serving.calls import Calls, Recorded
 from lakeport.serving.deployment import TIMED_OUT
 from lakeport.serving.faults import WAKE, Fault, Faults, error
 from lakeport.serving.invoke import Front
-from lakeport.serving.ports import CutReply, Invocation, Reply, StreamReply
+from lakeport.serving.ports import (
+    Asked,
+    CutReply,
+    Done,
+    EventStream,
+    Invocation,
+    Reply,
+    StreamReply,
+)
 from lakeport.wire.workbench import FaultKind, FaultOn
 
 
@@ -47,6 +56,9 @@ class FaultyFront:
 
     def queryable(self, caller: Caller) -> list[str]:
         return self._front.queryable(caller)
+
+    def begin(self, caller: Caller, invocation: Invocation, done: Done) -> Asked:
+        return Task(self.invoke(caller, invocation), done)
 
     async def invoke(
         self, caller: Caller, invocation: Invocation
@@ -148,7 +160,7 @@ def _not_ready(state: Fault) -> ApiError:
 class _Events:
     """Events that pass through. Classes and not generators: see `serving/events.py`."""
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: EventStream) -> None:
         self._events = events
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -157,16 +169,17 @@ class _Events:
     async def __anext__(self) -> bytes:
         return await anext(self._events)
 
-    async def aclose(self) -> None:
-        close = getattr(self._events, "aclose", None)
-        if close is not None:
-            await close()
+    def push(self, take: Callable[[bytes | None], bool]) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._events.close()
 
 
 class _Ending(_Events):
     """Tells when they have ended."""
 
-    def __init__(self, events: AsyncIterator[bytes], ended: Callable[[int | None], None]) -> None:
+    def __init__(self, events: EventStream, ended: Callable[[int | None], None]) -> None:
         super().__init__(events)
         self._ended = ended
 
@@ -177,9 +190,9 @@ class _Ending(_Events):
             self._end()
             raise
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         self._end()
-        await super().aclose()
+        super().close()
 
     def _end(self) -> None:
         ended, self._ended = self._ended, lambda status: None
@@ -189,7 +202,7 @@ class _Ending(_Events):
 class _First(_Events):
     """The first few of them."""
 
-    def __init__(self, events: AsyncIterator[bytes], count: int) -> None:
+    def __init__(self, events: EventStream, count: int) -> None:
         super().__init__(events)
         self._left = count
 

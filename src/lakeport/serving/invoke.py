@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from lakeport.auth.callers import Caller, Level
 from lakeport.errors import (
@@ -26,10 +27,19 @@ from lakeport.errors import (
 from lakeport.gateway.bodies import read_document
 from lakeport.gateway.chat import Exchange, begin
 from lakeport.gateway.pipeline import admit
-from lakeport.runtimes.base import Answer, Call, Connector, ReplicaLost
-from lakeport.serving.deployment import Deployment, QueueLimits
-from lakeport.serving.events import REPLICA_LOST, Events
-from lakeport.serving.ports import Invocation, Reply, StreamReply
+from lakeport.runtimes.base import Answer, Call, Connector, Stream
+from lakeport.serving.asking import Task, outcome_of, unforeseen
+from lakeport.serving.deployment import Deployment, Flight, QueueLimits
+from lakeport.serving.events import Events
+from lakeport.serving.ports import (
+    Asked,
+    Done,
+    Invocation,
+    Load,
+    Outcome,
+    Reply,
+    StreamReply,
+)
 from lakeport.serving.routes import (
     EMPTY_TABLE,
     Condition,
@@ -40,6 +50,7 @@ from lakeport.serving.routes import (
     pick,
 )
 from lakeport.telemetry.metrics import EntityMetrics, Metrics
+from lakeport.telemetry.traces import Trace, Tracer
 from lakeport.wire.chat import ChatTarget
 
 log = logging.getLogger(__name__)
@@ -72,6 +83,7 @@ class Front:
         metrics: Metrics,
         *,
         max_body: int = 16 * 1024 * 1024,
+        tracer: Tracer | None = None,
         on_hung: Callable[[str, str], None] = lambda deployment, replica: None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
@@ -81,9 +93,12 @@ class Front:
         self._limits = limits
         self._metrics = metrics
         self._max_body = max_body
+        self._tracer = tracer
         self._draw = draw
         self._clock = clock
         self.on_hung = on_hung
+        #: Gets a deployment's id when calls begin to wait there, at most once a turn of the loop.
+        self.on_waiting: Callable[[str], None] = lambda deployment: None
         self._routes: RouteTable = EMPTY_TABLE
         self._published: asyncio.Future[None] | None = None
         self._starting_waiters = 0
@@ -98,10 +113,29 @@ class Front:
             self._published.set_result(None)
         self._published = None
 
-    def set_replicas(self, deployment: str, addresses: Mapping[str, str]) -> None:
-        """Say which replicas, by id, a deployment has and where they are."""
+    def set_replicas(
+        self, deployment: str, addresses: Mapping[str, str], *, coming: bool = False
+    ) -> None:
+        """Say which replicas, by id, a deployment has and where they are. `coming`: more are being
+        started because calls wait, so that these wait until their deadline."""
         known = self._deployments.get(deployment) or self._made(deployment)
-        known.set_replicas(addresses)
+        known.set_replicas(addresses, coming=coming)
+
+    def load(self, deployment: str) -> Load | None:
+        """How busy a deployment is; None where it has no requests and no replicas."""
+        known = self._deployments.get(deployment)
+        return None if known is None else known.load
+
+    def held(self, deployment: str, replica: str) -> int:
+        """Requests that a replica holds, also one that gets no further ones."""
+        known = self._deployments.get(deployment)
+        return 0 if known is None else known.held(replica)
+
+    def refuse_waiting(self, deployment: str, message: str) -> None:
+        """End every call that waits with a 503: what it waits for does not come."""
+        known = self._deployments.get(deployment)
+        if known is not None:
+            known.refuse_waiting(message)
 
     def unhurried(self, deployment: str) -> None:
         """Say of a new deployment that its answers may take as long as people think, and that a
@@ -111,7 +145,12 @@ class Front:
 
     def _made(self, deployment: str, limits: QueueLimits | None = None) -> Deployment:
         made = Deployment(
-            deployment, self._connector, limits or self._limits, self._hung, self._clock
+            deployment,
+            self._connector,
+            limits or self._limits,
+            self._hung,
+            on_waiting=self._waits,
+            clock=self._clock,
         )
         self._deployments[deployment] = made
         return made
@@ -138,84 +177,75 @@ class Front:
     def _hung(self, deployment: str, replica: str) -> None:
         self.on_hung(deployment, replica)
 
+    def _waits(self, deployment: str) -> None:
+        self.on_waiting(deployment)
+
     # --- what callers ask -------------------------------------------------------------------
 
-    async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
-        """Answer one invocation. Raises ApiError; cancelling it cancels the work."""
-        began = self._clock()
+    def begin(self, caller: Caller, invocation: Invocation, done: Done) -> Asked:
+        """Begin to answer one invocation: see `InvokePort.begin`."""
         route = self._routes.get(invocation.endpoint)
-        if route is None:
-            raise EndpointNotFound(ENDPOINT_GONE)
-        admit(route.endpoint, route.access, caller)
-        if route.condition is not Condition.SERVING:
-            route = await self._wait_until_serving(route, caller)
+        try:
+            if route is None:
+                raise EndpointNotFound(ENDPOINT_GONE)
+            admit(route.endpoint, route.access, caller)
+            if route.condition is not Condition.SERVING:
+                return Task(self._begin_later(route, caller, invocation), done)
+            return self._begin(route, invocation, done)
+        except ApiError as error:
+            done(error)
+        except Exception as error:  # noqa: BLE001 - a caller is owed an answer
+            done(unforeseen(error))
+        return NOTHING
+
+    async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
+        """As `begin`, for coroutines. Raises ApiError; cancelling it cancels the work."""
+        return await outcome_of(partial(self.begin, caller, invocation))
+
+    async def _begin_later(
+        self, route: EndpointRoute, caller: Caller, invocation: Invocation
+    ) -> Reply | StreamReply:
+        serving = await self._wait_until_serving(route, caller)
+        return await outcome_of(partial(self._begin, serving, invocation))
+
+    def _begin(self, route: EndpointRoute, invocation: Invocation, done: Done) -> Asked:
+        """The rungs below the permission. Raises ApiError before the lease is taken."""
         # Choosing and leasing happen in one step, without an await between: a rollout that
         # replaces the routes now waits for this lease.
         share = self._choose(route, invocation.entity)
         deployment = self._deployments.get(share.deployment) or self._made(share.deployment)
-        deployment.lease()
         metrics = self._metrics.entity(route.endpoint, share.entity)
-        leased = True
-        status = 500
-        compute = 0.0
-        exchange: Exchange | None = None
+        began = self._clock()
+        deployment.lease(began)
+        way = _Way(self._clock, done, share, metrics, began)
+        if self._tracer is not None:
+            way.trace = self._tracer.begin(
+                invocation.traceparent, route.endpoint, invocation.request_id
+            )
         try:
             deadline = began + deployment.timeout
-            if share.chat is not None:
-                exchange = self._exchange(share.chat, invocation)
-            result, slot = await deployment.call(
-                Call(
+            if share.chat is None:
+                call = Call(
                     invocation.body,
                     invocation.content_type,
                     invocation.content_encoding,
                     deadline,
                     route=invocation.operation,
                 )
-                if exchange is None
-                else exchange.call(deadline)
-            )
-            if isinstance(result, Answer):
-                compute = result.seconds
-                if result.error is not None:
-                    raise _refusal(result)
-                body = result.body if exchange is None else exchange.answer(result)
-                status = result.status
-                return Reply(status, body, result.content_type, share.entity, result.retry_after)
-            leased = False
-
-            def ended(status: int) -> None:
-                self._observe(metrics, exchange, status, began, 0.0)
-
-            events = Events(result, deployment, slot, exchange, ended, patience=deployment.timeout)
-            return StreamReply(events, share.entity)
+            else:
+                way.exchange = self._exchange(share.chat, invocation)
+                call = way.exchange.call(deadline)
+            if way.trace is not None:
+                call.traceparent = way.trace.traceparent
+            flight = _Asked(deployment, call, way)
+            deployment.begin(flight)
         except ApiError as error:
-            status = error.status
-            error.served_entity = share.entity
+            way.refuse(deployment, error)
+            return NOTHING
+        except BaseException:
+            way.leave(deployment, 500)
             raise
-        except ReplicaLost as problem:
-            lost = Internal(REPLICA_LOST)
-            lost.served_entity = share.entity
-            raise lost from problem
-        except asyncio.CancelledError:
-            status = 499
-            raise
-        finally:
-            if leased:
-                deployment.release()
-                self._observe(metrics, exchange, status, began, compute)
-
-    def _observe(
-        self,
-        metrics: EntityMetrics,
-        exchange: Exchange | None,
-        status: int,
-        began: float,
-        compute: float,
-    ) -> None:
-        metrics.observe(status, self._clock() - began, compute)
-        if exchange is not None:
-            metrics.prompt_tokens += exchange.prompt_tokens
-            metrics.completion_tokens += exchange.completion_tokens
+        return flight
 
     def seen(self, caller: Caller, endpoint: str) -> EndpointRoute | None:
         """The endpoint's route, where `caller` may query it."""
@@ -297,6 +327,116 @@ class Front:
                     f"The serving endpoint '{name}' has no served entities. Give it a config first."
                 )
         return route
+
+
+class _Nothing:
+    """An invocation that is over already."""
+
+    def cancel(self) -> None:
+        """There is nothing to be cancelled."""
+
+
+NOTHING = _Nothing()
+
+
+class _Way:
+    """What an invocation holds from its lease to its outcome."""
+
+    __slots__ = ("_clock", "_done", "began", "exchange", "metrics", "share", "trace")
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        done: Done,
+        share: Share,
+        metrics: EntityMetrics,
+        began: float,
+    ) -> None:
+        self._clock = clock
+        self._done = done
+        self.share = share
+        self.metrics = metrics
+        self.began = began
+        self.exchange: Exchange | None = None
+        self.trace: Trace | None = None
+
+    def tell(self, outcome: Outcome) -> None:
+        try:
+            self._done(outcome)
+        except Exception:  # what comes next, on this connection to a replica, is another caller's
+            log.exception("an outcome could not be told")
+
+    def refuse(self, deployment: Deployment, error: ApiError, compute: float = 0.0) -> None:
+        error.served_entity = self.share.entity
+        self.leave(deployment, error.status, compute)
+        self.tell(error)
+
+    def leave(
+        self, deployment: Deployment, status: int, compute: float = 0.0, batch: int = 1
+    ) -> None:
+        """Give back the lease; count what became of it."""
+        now = self._clock()
+        deployment.release(now)
+        self.metrics.observe(status, now - self.began, compute, batch)
+        if self.trace is not None:
+            self.trace.ended(status, compute)
+        exchange = self.exchange
+        if exchange is not None:
+            self.metrics.prompt_tokens += exchange.prompt_tokens
+            self.metrics.completion_tokens += exchange.completion_tokens
+
+
+class _Asked(Flight):
+    """An invocation's flight."""
+
+    __slots__ = ("_way",)
+
+    def __init__(self, deployment: Deployment, call: Call, way: _Way) -> None:
+        super().__init__(deployment, call)
+        self._way = way
+
+    def boarded(self) -> None:
+        if self._way.trace is not None:
+            self._way.trace.sent()
+
+    def cancel(self) -> None:
+        if not self.over:
+            self.deployment.cancel(self)
+            self._way.leave(self.deployment, 499)
+
+    def failed(self, error: ApiError) -> None:
+        self._way.refuse(self.deployment, error)
+
+    def landed(self, result: Answer | Stream) -> None:
+        way = self._way
+        if not isinstance(result, Answer):
+            way.tell(StreamReply(self._events(result), way.share.entity))
+            return
+        if result.error is not None:
+            way.refuse(self.deployment, _refusal(result), result.seconds)
+            return
+        body = result.body
+        if way.exchange is not None:
+            try:
+                body = way.exchange.answer(result)
+            except ApiError as error:
+                self.failed(error)
+                return
+        way.leave(self.deployment, result.status, result.seconds, result.batch)
+        way.tell(
+            Reply(result.status, body, result.content_type, way.share.entity, result.retry_after)
+        )
+
+    def _events(self, stream: Stream) -> Events:
+        deployment, way = self.deployment, self._way
+        assert self.slot is not None
+
+        def ended(status: int) -> None:
+            way.leave(deployment, status)
+
+        return Events(
+            stream, deployment, self.slot, way.exchange, ended, patience=deployment.timeout
+        )
 
 
 def _refusal(answer: Answer) -> ApiError:

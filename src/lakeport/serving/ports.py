@@ -1,14 +1,14 @@
 """The front as the doors see it: a name, a caller, bytes and a deadline in; bytes or a stream out.
 
-`serving/invoke.py` is the implementation. It knows no door: the ASGI route calls it today, a lane
-before ASGI may call it later.
+`serving/invoke.py` is the implementation, and knows no door.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lakeport.auth.callers import Caller
+from lakeport.errors import ApiError
 from lakeport.wire.chat import Operation
 
 
@@ -26,6 +26,8 @@ class Invocation:
     operation: Operation | None = None
     #: `body` parsed, where the door had to read it already.
     document: dict[str, Any] | None = None
+    #: The caller's trace, as W3C's header says it.
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -39,12 +41,26 @@ class Reply:
     retry_after: int | None = None
 
 
+class EventStream(Protocol):
+    """JSON documents, one an event. A failure in mid-stream comes as a last one with `error`."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    def push(self, take: Callable[[bytes | None], bool]) -> bool:
+        """Hand events to `take` as they come, and None at their end, until it says that it takes
+        no more for now: then call this again. False: only iterating will do."""
+
+    def close(self) -> None:
+        """The caller takes no more: the work for it is cancelled. Idempotent."""
+
+
 @dataclass(slots=True)
 class StreamReply:
-    """JSON documents, one an event, to be framed as SSE. The lease ends when `events` is closed
-    (`aclose`) or exhausted; a failure in mid-stream comes as a last event with `error`."""
+    """An answer to be framed as SSE. The lease ends when `events` is exhausted or closed."""
 
-    events: AsyncIterator[bytes]
+    events: EventStream
     served_entity: str
 
 
@@ -58,11 +74,48 @@ class CutReply:
     after: int = 0
 
 
+Outcome = Reply | StreamReply | CutReply | ApiError
+Done = Callable[[Outcome], None]
+
+
+class Asked(Protocol):
+    """An invocation under way."""
+
+    def cancel(self) -> None:
+        """The caller has gone: what was started for it ends, and `done` is not called any more.
+        Idempotent."""
+
+
 class InvokePort(Protocol):
+    def begin(self, caller: Caller, invocation: Invocation, done: Done) -> Asked:
+        """Begin to answer an invocation, without a task of its own; never raises.
+
+        `done` gets the outcome, once, on the loop, perhaps before this returns.
+        """
+
     async def invoke(
         self, caller: Caller, invocation: Invocation
     ) -> Reply | StreamReply | CutReply:
-        """Raises ApiError. Cancelling it cancels what was started for the caller."""
+        """As `begin`, for coroutines. Raises ApiError. Cancelling it cancels what was started."""
 
     def queryable(self, caller: Caller) -> list[str]:
         """The names of the endpoints that `caller` may query, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a deployment is."""
+
+    #: Requests that replicas hold.
+    in_flight: int
+    #: Requests in the queue.
+    waiting: int
+    #: Requests that have come since it was made.
+    arrived: int
+    #: The integral over time of `in_flight + waiting`, in request-seconds, since it was made: two
+    #: readings give the mean concurrency between them.
+    busy: float
+    #: Seconds since the last request ended; 0 while there is one.
+    idle: float
+    #: Requests that one replica may hold; 0: there is none.
+    credit: int = 0

@@ -5,7 +5,7 @@ A caller that is cancelled meanwhile cannot know which of the two. Any method ma
 Adapters are held to one suite, `tests/suites/store.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from lakeport.stores.records import (
@@ -107,9 +107,19 @@ class Store(Protocol):
     async def add_event(self, event: EventRecord) -> None: ...
 
     async def events(
-        self, endpoint: str | None = None, *, after: int = 0, limit: int = 100
+        self,
+        endpoint: str | None = None,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
+        limit: int = 100,
     ) -> Sequence[EventRecord]:
-        """Events with an id above `after`, oldest first.
+        """Events with an id above `after` and below `before`, of `since` (milliseconds since the
+        epoch) or later, of one of the kinds (empty: of all); oldest first. The first `limit` of
+        them, or with `newest` the last.
 
         The newest EVENTS_KEPT of all endpoints are kept; those of deleted endpoints too.
         """

@@ -1,6 +1,6 @@
 """A store without a database, for simulations: the same contract, and gone with the process."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lakeport.errors import AlreadyExists, NotFound
@@ -137,10 +137,26 @@ class MemoryStore:
         self._add_events([event])
 
     async def events(
-        self, endpoint: str | None = None, *, after: int = 0, limit: int = 100
+        self,
+        endpoint: str | None = None,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
+        limit: int = 100,
     ) -> Sequence[EventRecord]:
-        found = [e for e in self._events if e.id > after and endpoint in (None, e.endpoint)]
-        return found[:limit]
+        found = [
+            e
+            for e in self._events
+            if e.id > after
+            and (before is None or e.id < before)
+            and e.at >= since
+            and endpoint in (None, e.endpoint)
+            and (not kinds or e.kind in kinds)
+        ]
+        return found[max(len(found) - limit, 0) :] if newest else found[:limit]
 
     # Marks
 

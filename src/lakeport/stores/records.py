@@ -54,8 +54,9 @@ class EntityRecord:
     provisioned: Mapping[str, int] = field(default_factory=dict)
     #: How the entity of a fixed endpoint is described: name, display_name, description.
     foundation: Mapping[str, str] | None = None
-    #: The last config version in which anything of this entity changed: part of what tells one
-    #: deployment from another, so that an entity asked for again after a change starts afresh.
+    #: The last config version in which anything of this entity changed but its size: part of what
+    #: tells one deployment from another, so that an entity asked for again after a change starts
+    #: afresh.
     since_version: int = 1
 
 

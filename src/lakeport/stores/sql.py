@@ -1,7 +1,7 @@
 """The store on a SQL database: SQLite, and made so that PostgreSQL can join."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -160,14 +160,30 @@ class SqlStore:
         await self._write(lambda db: _add_events(db, [event]))
 
     async def events(
-        self, endpoint: str | None = None, *, after: int = 0, limit: int = 100
+        self,
+        endpoint: str | None = None,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
+        limit: int = 100,
     ) -> Sequence[EventRecord]:
-        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+        order = events.c.id.desc() if newest else events.c.id
+        query = select(events).where(events.c.id > after).order_by(order).limit(limit)
         if endpoint is not None:
             query = query.where(events.c.endpoint == endpoint)
+        if before is not None:
+            query = query.where(events.c.id < before)
+        if since > 0:
+            query = query.where(events.c.at >= since)
+        if kinds:
+            query = query.where(events.c.kind.in_(sorted(kinds)))
 
         def work(db: Connection) -> list[EventRecord]:
-            return [EventRecord(**row) for row in db.execute(query).mappings()]
+            found = [EventRecord(**row) for row in db.execute(query).mappings()]
+            return found[::-1] if newest else found
 
         return await self._read(work)
 

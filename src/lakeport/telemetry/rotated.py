@@ -1,15 +1,47 @@
 """Files for what children print, which cannot grow without end nor turn a full disk on anybody."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 #: Bytes of one file, and how many of them.
 FILE_BYTES = 10 * 1024 * 1024
 FILES = 3
 
+#: Bytes at the start of a file in which its first line is looked for.
+HEAD = 4096
+
+_TIMED = re.compile(rb"^\d.*\n", re.MULTILINE)
+
 Write = Callable[[int, bytes], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place between two lines. It names its file by that file's first line, which begins with the
+    time: so it stays true when the file is renamed, and when the server starts again."""
+
+    file: str
+    #: Bytes from the start of the file.
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some lines, oldest first, and where the next one will be."""
+
+    lines: tuple[bytes, ...]
+    #: None: nothing was ever written.
+    next: Position | None
+    #: Lines before these were removed before they were read.
+    lost: bool = False
+    #: A bound was reached: there may be more already.
+    more: bool = False
 
 
 class RotatedFile:
@@ -66,6 +98,42 @@ class RotatedFile:
                 break
         return b"".join(reversed(parts))
 
+    def newest(self, limit: int, *, lines: int) -> Part:
+        """The newest lines, as many as that and within `limit` bytes."""
+        found = self.tail(limit).split(b"\n")
+        whole = found[:-1]  # what follows the last newline is not whole yet
+        return Part(tuple(whole[max(len(whole) - lines, 0) :]), self._end())
+
+    def read(self, after: Position | None, limit: int, *, lines: int) -> Part:
+        """The lines after a position, oldest first, as many as that and within `limit` bytes; from
+        the oldest that is kept on without a position, and where its file is gone."""
+        files = [(path, name) for path in self._oldest_first() if (name := _name(path))]
+        start = next((n for n, (_, name) in enumerate(files) if after and name == after.file), None)
+        lost = after is not None and start is None and bool(files)
+        at = after
+        found: list[bytes] = []
+        more = False
+        for path, name in files[start or 0 :]:
+            offset = after.offset if after is not None and name == after.file else 0
+            whole, end, more = _lines(path, offset, limit, lines - len(found), cut=not found)
+            found += whole
+            limit -= end - offset
+            at = Position(name, end)
+            more = more or limit <= 0 or len(found) >= lines
+            if more:
+                break
+        return Part(tuple(found), at, lost, more)
+
+    def _end(self) -> Position | None:
+        for path in [self._path, *self._older()]:
+            if name := _name(path):
+                with suppress(OSError), path.open("rb") as file:
+                    return Position(name, _whole(file))
+        return None
+
+    def _oldest_first(self) -> list[Path]:
+        return [*reversed(self._older()), self._path]
+
     def close(self) -> None:
         """For good: what is appended after it is dropped."""
         self._closed = True
@@ -110,3 +178,50 @@ class RotatedFile:
     def _newer(self) -> list[Path]:
         """What becomes each of `_older` reversed: FILE.1, FILE."""
         return list(reversed([self._path, *self._older()][:-1]))
+
+
+def _name(path: Path) -> str:
+    """What a file is called, by its first line with a time; "" while it has none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return ""
+    # A word on a full disk has no time, and may begin two files.
+    line = _TIMED.search(head)
+    known = line[0] if line else head if len(head) == HEAD else b""
+    return sha256(known).hexdigest()[:16] if known else ""
+
+
+def _lines(
+    path: Path, offset: int, limit: int, lines: int, *, cut: bool
+) -> tuple[list[bytes], int, bool]:
+    """Whole lines from `offset` on, without their ends; the offset after the last of them; whether
+    the file has more. `cut`: a line that fills all the room is given as if it ended there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(limit)
+    except OSError:
+        return [], offset, False
+    full = len(content) == limit
+    whole, end, _ = content.rpartition(b"\n")
+    if not end:
+        return ([content], offset + limit, True) if full and cut else ([], offset, full)
+    every = whole.split(b"\n")
+    found = every[:lines]
+    more = full or len(found) < len(every)
+    return found, offset + sum(len(line) + 1 for line in found), more
+
+
+def _whole(file: BinaryIO) -> int:
+    """The offset after the last whole line."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(end - HEAD, 0)
+        file.seek(start)
+        cut = file.read(end - start).rfind(b"\n")
+        if cut >= 0:
+            return start + cut + 1
+        end = start
+    return 0 if size == 0 else end

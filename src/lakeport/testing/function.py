@@ -8,10 +8,11 @@ awaited is awaited on the loop that all functions of a session share.
 import asyncio
 import inspect
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -20,9 +21,9 @@ from lakeport.testing import replies, taken
 from lakeport.testing.frames import frame_of
 from lakeport.testing.records import digest_of
 from lakeport.worker import chat, codec, protocol, refusal
+from lakeport.worker.call import Call
 from lakeport.worker.codec import Document, Scoring
 from lakeport.worker.refusal import Refusal
-from lakeport.worker.scorer import Call
 
 #: Bytes of one request, as the server's own setting has it.
 MAX_BODY: Final = 16 * 1024 * 1024
@@ -38,6 +39,8 @@ _NO_MORE: Final = object()
 class Job(Call):
     """A call that a function works on."""
 
+    #: Any function may stream.
+    changed: threading.Condition | None = field(default_factory=threading.Condition)
     #: The function's coroutine, while one runs.
     running: Future[Any] | None = None
     #: What the function raised.

@@ -1,4 +1,5 @@
-"""Started by path in isolated mode: `PYTHON -I -u .../lakeport/worker/__main__.py STATUS_FD`.
+"""Started by path in isolated mode: `PYTHON -I -u .../lakeport/worker/__main__.py STATUS_FD` is a
+worker, with `zygote CONTROL_FD` instead it is a zygote.
 
 The siblings are loaded under a name of their own and no folder of ours is put on `sys.path`, so
 that a model that does `import models` or `import errors` gets its own.
@@ -24,5 +25,9 @@ def load_siblings() -> None:
 
 if __name__ == "__main__":
     load_siblings()
-    main = importlib.import_module("lakeport_worker.main")
-    main.run(int(sys.argv[1]))
+    if sys.argv[1] == "zygote":
+        zygote = importlib.import_module("lakeport_worker.zygote")
+        zygote.run(int(sys.argv[2]))
+    else:
+        main = importlib.import_module("lakeport_worker.main")
+        main.run(int(sys.argv[1]))

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any, Final, NamedTuple, Protocol
@@ -110,6 +110,10 @@ class Document:
     usage_context: dict[str, str] | None = None
 
 
+class NotRowWise(Exception):
+    """A model has other than one prediction for each row."""
+
+
 # --- from bytes ---------------------------------------------------------------------------------
 
 
@@ -176,12 +180,16 @@ def _gunzipped(body: bytes, limit: int) -> Iterator[bytes]:
 
 def parse_json(body: bytes) -> Document:
     """A JSON body as MLflow reads it, NaN and Infinity included. Raises Refusal 400."""
-    value = _loads(body)
+    return document_of(loads(body))
+
+
+def document_of(value: Any) -> Document:
+    """What a parsed body says, which is taken out of it. Raises Refusal 400."""
     if isinstance(value, list):
         raise invalid(f"{_ONE_FORM}. Received a list.")
     if not isinstance(value, dict):
         raise invalid(f"{_ONE_FORM}. Received unexpected input type '{type(value)}.")
-    bare = any(key in value for key in LLM_KEYS)
+    bare = not value.keys().isdisjoint(LLM_KEYS)
     document = Document(value, bare, stream=value.get("stream") is True)
     if not bare:  # a model that takes messages is given `stream` too, as by MLflow
         value.pop("stream", None)
@@ -202,10 +210,15 @@ def _wrong(message: str) -> Refusal:
     return Refusal(message, error_code="INVALID_PARAMETER_VALUE")
 
 
-def _loads(body: bytes) -> Any:
+def loads(body: bytes, *, exact_integers: bool = True) -> Any:
+    """The value of a JSON text, NaN and Infinity included. Raises Refusal 400.
+
+    `exact_integers`: those beyond 64 bits are integers, as in Python; else they are floats, which
+    spares a look through the text.
+    """
     try:
         body = body.removeprefix(_UTF8_BOM)
-        if _has_long_integer(body):
+        if exact_integers and _has_long_integer(body):
             return _loads_python(body)
         try:
             return orjson.loads(body)
@@ -467,6 +480,23 @@ def plain_values(predictions: Any) -> Any:
     if isinstance(predictions, pd.DataFrame):
         return predictions.to_dict(orient="records")
     return predictions
+
+
+def split(predictions: Any, rows: Sequence[int]) -> list[Any]:
+    """The predictions for requests of so many rows each, as plain values. Raises NotRowWise where
+    they are not one for each row."""
+    total = sum(rows)
+    if isinstance(predictions, dict):  # outputs by name: arrays
+        parts = {name: split(output, rows) for name, output in predictions.items()}
+        return [{name: parts[name][at] for name in parts} for at in range(len(rows))]
+    values = plain_values(predictions)
+    if not isinstance(values, list) or len(values) != total:
+        raise NotRowWise
+    pieces, start = [], 0
+    for count in rows:
+        pieces.append(values[start : start + count])
+        start += count
+    return pieces
 
 
 def answer_note(document: Document | None) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from . import protocol
+from .call import Call
 from .protocol import Frame, FrameReader, ProtocolError
-from .scorer import Call
 
 _READ_SIZE = 256 * 1024
 #: A front that does not read its answers is not read from either.
@@ -36,7 +36,9 @@ class Connection:
         credit: int,
         max_body: int,
         wake: Callable[[], None],
+        streams: bool = False,
     ) -> None:
+        """`streams`: the model may stream its answers."""
         self.sock = sock
         self.closed = False
         #: Outstanding: waiting, computing or streaming.
@@ -47,6 +49,7 @@ class Connection:
         self._credit = credit
         self._max_body = max_body
         self._wake = wake
+        self._may_stream = streams
         self._greeted = False
         # Nobody may make us keep more than a hello before having said it.
         self._reader = FrameReader(protocol.NOTE_ROOM)
@@ -76,9 +79,10 @@ class Connection:
         if not data:
             raise EOFError
         calls: list[Call] = []
+        now = time.monotonic()
         for frame in self._reader.feed(data):
             if frame.kind == protocol.CALL and self._greeted:
-                calls.append(self._call(frame))
+                calls.append(self._call(frame, now))
             elif frame.kind == protocol.CANCEL and self._greeted:
                 if (call := self.calls.get(frame.id)) is not None:
                     call.cancel()
@@ -146,22 +150,32 @@ class Connection:
         note = orjson.dumps({"protocol": protocol.VERSION, "credit": self._credit})
         self.send(protocol.frame(protocol.WELCOME, 0, note=note))
 
-    def _call(self, frame: Frame) -> Call:
-        if frame.id in self.calls:
-            raise ProtocolError(f"a second call {frame.id}")
-        note = _object(frame.note) if frame.form else {"content_type": "application/json"}
-        content_type, encoding = note.get("content_type"), note.get("content_encoding")
-        operation = note.get("operation")
-        call = Call(
-            frame.id,
-            frame.body,
-            content_type if isinstance(content_type, str) else None,
-            encoding if isinstance(encoding, str) else None,
-            time.monotonic() + frame.time / 1000,
-            operation if isinstance(operation, str) else None,
-        )
-        self.calls[call.id] = call
+    def _call(self, frame: Frame, now: float) -> Call:
+        id, deadline = frame.id, now + frame.time / 1000
+        if id in self.calls:
+            raise ProtocolError(f"a second call {id}")
+        if frame.form:
+            note = _object(frame.note)
+            call = Call(
+                id,
+                frame.body,
+                _text(note, "content_type"),
+                _text(note, "content_encoding"),
+                deadline,
+                _text(note, "operation"),
+                _text(note, "traceparent"),
+            )
+        else:
+            call = Call(id, frame.body, "application/json", None, deadline)
+        if self._may_stream:
+            call.changed = threading.Condition()
+        self.calls[id] = call
         return call
+
+
+def _text(note: dict[str, Any], name: str) -> str | None:
+    value = note.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _object(note: bytes) -> dict[str, Any]:

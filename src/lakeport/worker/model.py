@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from .batch import KINDS, Plain, Row
 from .codec import Interface, Scoring
+from .flavors import rows
+from .flavors.sklearn import fitted_names
 from .log import say, say_exception
+from .plan import Floats, Plan, plan_of
+from .predict import KNOWN, SKLEARN, loader_of, predict_of
 from .refusal import EVALUATION_FAILED, Refusal, of_mlflow
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
-_ROW_WISE_LOADERS = frozenset(("mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm"))
-_ROW_WISE_METHODS = frozenset(
-    ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
-)
-_ROW_WISE_PACKAGES = frozenset(("sklearn", "xgboost", "lightgbm"))
 #: Where MLflow has the classes that models written in Python are made from.
 _PYTHON_MODELS = "mlflow.pyfunc.model"
 _CHAT_TASK = "agent/v1/chat"
-#: Parts of scikit-learn whose result for a row may depend on the rows beside it: one calls what its
-#: author likes, the others stop iterating when the whole batch has converged.
-_NOT_ROW_WISE = frozenset(
-    (
-        "FunctionTransformer",
-        "IterativeImputer",
-        "LatentDirichletAllocation",
-        "MiniBatchNMF",
-        "NMF",
-    )
-)
 
 
 class Model:
@@ -59,20 +43,39 @@ class Model:
         self.streams = bool(conf.get("streamable", False)) and _has_stream(python_model)
         #: An MLflow ChatModel, or what says that it is as good as one.
         self.chat = _is_chat_model(python_model, metadata)
-        #: How plain requests look, when they may be merged; None when none may.
-        self.plain = _plain_of(schema)
-        if merge is False or self.streams or not (merge or _row_wise(pyfunc, conf)):
-            if merge and self.plain:
-                say("the model streams, so its requests are not merged")
-            self.plain = None
-        if merge and self.plain is None and not self.streams:
-            say("requests cannot be merged without a signature of named, plain columns")
-        #: MLflow's predict without its check of the schema, where plain rows pass it as they are.
-        self._unchecked = None if self.interface.params else _unchecked(pyfunc, conf, self.plain)
+        self._raw = _raw_of(pyfunc)
+        #: How requests become arrays; None: MLflow's way is the only one.
+        self.plan = self._plan_of(schema)
+        self._planned: Callable[[Any], Any] | None = None
+        if self.plan is not None:
+            self._planned = predict_of(
+                pyfunc, self._raw, self.plan, params=bool(self.interface.params)
+            )
+        if self._planned is None or self.streams or self.interface.type_hinted:
+            self.plan = None
+        #: To predict again is to predict the same: no code of an author's own.
+        self.pure = loader_of(pyfunc) in KNOWN
+        #: Requests may share a predict.
+        self.row_wise = self._merges(merge)
 
-    @property
-    def row_wise(self) -> bool:
-        return self.plain is not None
+    def _plan_of(self, schema: Any) -> Plan | None:
+        if schema is not None:
+            return plan_of(schema)
+        width = getattr(self._raw, "n_features_in_", None)
+        if loader_of(self._pyfunc) != SKLEARN or not isinstance(width, int):
+            return None
+        return Floats(width, fitted_names(self._raw))
+
+    def _merges(self, merge: bool | None) -> bool:
+        if merge is None:
+            merge = _declared(self._pyfunc.metadata)
+        if merge is None:
+            conf = self._pyfunc.metadata.flavors["python_function"]
+            return self.plan is not None and rows.known(conf, self._raw)
+        if merge and self.plan is None:
+            why = "the model streams" if self.streams else "its signature is not one of plain types"
+            say(f"requests are not merged: {why}")
+        return merge and self.plan is not None
 
     def predict(self, scoring: Scoring) -> Any:
         """One call of MLflow's predict.
@@ -86,18 +89,14 @@ class Model:
         except BaseException as error:  # a model may raise anything, SystemExit included
             raise _refusal_of(error, scoring.data) from error
 
-    def predict_rows(self, rows: Sequence[Row]) -> Any:
-        """As `predict` with the frame of some plain rows. Raises as `predict` does."""
-        assert self.plain is not None
-        frame = frame_of(self.plain, rows)
-        if self._unchecked is None:
-            return self.predict(Scoring(frame, None, bare=False))
-        try:
-            return self._unchecked(frame)
-        except MemoryError:
-            raise
-        except BaseException as error:  # a model may raise anything, SystemExit included
-            raise _refusal_of(error, frame) from error
+    def predict_planned(self, data: Any) -> Any:
+        """The predictions for what the plan joined. Raises whatever the model raises."""
+        assert self._planned is not None
+        return self._planned(data)
+
+    def refusal_of(self, error: BaseException, data: Any) -> BaseException:
+        """What `predict` raises in place of what the model raised."""
+        return error if isinstance(error, MemoryError) else _refusal_of(error, data)
 
     def stream(self, scoring: Scoring) -> Generator[Any]:
         """The chunks of a model that streams. Raises as `predict` does, at any step."""
@@ -118,33 +117,6 @@ class Model:
                 yield chunk
         finally:
             _close(chunks)
-
-
-def frame_of(plain: Plain, rows: Sequence[Row]) -> Any:
-    """A typed frame of plain rows: the one that MLflow makes of their body."""
-    import numpy as np
-    import pandas as pd
-
-    columns = list(zip(*rows, strict=True))
-    dtypes = {kind.dtype for kind in plain.kinds}
-    names = _columns_of(tuple(plain.names))
-    if len(dtypes) == 1 and None not in dtypes and len(names) == len(set(names)):
-        # What pandas makes of such columns is one block too, at five times the cost.
-        return pd.DataFrame(np.array(columns, dtypes.pop()).T, columns=names.copy(), copy=False)
-    return pd.DataFrame(
-        {
-            name: np.array(column, kind.dtype) if kind.dtype else list(column)
-            for name, kind, column in zip(plain.names, plain.kinds, columns, strict=True)
-        }
-    )
-
-
-@lru_cache(maxsize=1)
-def _columns_of(names: tuple[str, ...]) -> Any:
-    """The index of a frame's columns; one for all frames, since it keeps what it found out."""
-    import pandas as pd
-
-    return pd.Index(names)
 
 
 def load(folder: Path, *, merge: bool | None) -> Model:
@@ -227,64 +199,23 @@ def _has_stream(python_model: type) -> bool:
     return method is None or method.__module__ != _PYTHON_MODELS
 
 
-def _plain_of(schema: Any) -> Plain | None:
-    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+def _raw_of(pyfunc: PyFuncModel) -> Any:
+    """The model's own object where it is of a known flavor, else None."""
+    if loader_of(pyfunc) not in KNOWN:
         return None
-    columns = [(column.name, getattr(column.type, "name", "")) for column in schema.inputs]
-    if not columns or not all(kind in KINDS for _, kind in columns):
-        return None
-    return Plain(columns)
-
-
-def _unchecked(
-    pyfunc: PyFuncModel, conf: dict[str, Any], plain: Plain | None
-) -> Callable[[Any], Any] | None:
-    """What MLflow calls once it has checked a frame, or None where the check may change the frame.
-
-    A frame of plain rows has the signature's columns, in order, each of its very type: the check,
-    four tenths of a small predict's time, gives it back as it is. Text is left to MLflow, whose
-    rules for it follow pandas' changing ones.
-    """
-    if conf.get("loader_module") not in _ROW_WISE_LOADERS or plain is None:
-        return None
-    if any(kind.dtype is None for kind in plain.kinds):
-        return None
-    predict = getattr(pyfunc, "_predict_fn", None)
-    if predict is None:  # another MLflow's inside
-        return None
-    params = inspect.signature(predict).parameters.get("params")
-    if params is not None and params.kind is not inspect.Parameter.VAR_KEYWORD:
-        return partial(predict, params=None)
-    return cast("Callable[[Any], Any]", predict)
-
-
-def _row_wise(pyfunc: PyFuncModel, conf: dict[str, Any]) -> bool:
-    if conf.get("loader_module") not in _ROW_WISE_LOADERS:
-        return False
-    if conf.get("predict_fn", "predict") not in _ROW_WISE_METHODS:
-        return False
     try:
-        raw = pyfunc.get_raw_model()
+        return pyfunc.get_raw_model()
     except Exception as error:  # noqa: BLE001  old MLflow, a wrapper without, or its fault
-        say(f"requests are not merged: the model's own object is not to be had ({error})")
-        return False
-    return _known(raw)
+        say(f"the model's own object is not to be had, so MLflow calls it: {error}")
+        return None
 
 
-def _known(part: Any) -> bool:
-    """Whether an estimator and all that it is made of are known to work row by row."""
-    kind = type(part)
-    if kind.__module__.partition(".")[0] not in _ROW_WISE_PACKAGES:
-        return False
-    if kind.__name__ in _NOT_ROW_WISE:
-        return False
-    parts = part.get_params(deep=True) if hasattr(part, "get_params") else {}
-    return all(
-        _known(inner) if hasattr(inner, "get_params") else not _is_code(inner)
-        for inner in parts.values()
-        if not isinstance(inner, type)
-    )
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, (FunctionType, MethodType))
+def _declared(metadata: Any) -> bool | None:
+    """What the model's author says in its metadata: {"lakeport": {"row_wise": true}}."""
+    said = getattr(metadata, "metadata", None)
+    ours = said.get("lakeport") if isinstance(said, dict) else None
+    row_wise = ours.get("row_wise") if isinstance(ours, dict) else None
+    if row_wise is None or isinstance(row_wise, bool):
+        return row_wise
+    say(f"the model's metadata says row_wise: {row_wise!r}, which is neither true nor false")
+    return None

@@ -46,6 +46,8 @@ class Frame(NamedTuple):
     #: JSON, or b"".
     note: bytes
     body: bytes
+    #: An answer: the requests that shared its predict; 0 or 1: it was alone.
+    batch: int = 0
 
 
 def head(
@@ -66,6 +68,15 @@ def frame(
 ) -> bytes:
     """A whole frame."""
     return head(kind, id, body_size=len(body), note=note, status=status, time=time) + body
+
+
+def answer(id: int, body: bytes, *, note: bytes = b"", time: int = 0, batch: int = 1) -> bytes:
+    """The whole frame of an answer with status 200; `batch`: at most 127."""
+    size = len(note)
+    form = batch << 1 | (1 if size else 0)
+    time = time if 0 <= time <= _MAX_U32 else _MAX_U32
+    head = _HEAD.pack(size + len(body), ANSWER, form, 200, size, time, id)
+    return head + note + body if size else head + body
 
 
 class FrameReader:
@@ -111,12 +122,13 @@ class FrameReader:
             frames.append(
                 Frame(
                     kind,
-                    form,
+                    form & 1,
                     status,
                     time,
                     id,
                     _copy(data, payload, body) if note_size else b"",
                     _copy(data, body, end),
+                    form >> 1,
                 )
             )
             start = end

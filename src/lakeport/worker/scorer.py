@@ -2,66 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from . import chat, codec, protocol, refusal
-from .batch import Row, groups
+from .batch import groups
+from .call import Call
 from .chat import Dialogue
 from .codec import Document, Scoring
-from .log import say_exception
+from .log import say, say_exception
 from .model import Model
+from .plan import Asked
 from .refusal import Refusal
 
 
-@dataclass(slots=True, eq=False)
-class Call:
-    """One call of one front, from its frame to its answer."""
+class _Planned(NamedTuple):
+    """A call that the model's plan took."""
 
-    id: int
-    body: bytes
-    content_type: str | None
-    content_encoding: str | None
-    #: time.monotonic() by which it must have begun.
-    deadline: float
-    #: The OpenAI route that it came by, such as "chat/completions"; None: by none.
-    operation: str | None = None
-    cancelled: bool = False
-    #: The model ran out of memory over it: once it is answered, the process should end.
-    exhausted: bool = False
-    #: Chunks that may still be sent; changed and waited for under `changed`.
-    window: int = protocol.STREAM_WINDOW
-    changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def cancel(self) -> None:
-        with self.changed:
-            self.cancelled = True
-            self.changed.notify_all()
-
-    def allow(self, chunks: int) -> None:
-        with self.changed:
-            self.window += chunks
-            self.changed.notify_all()
-
-    def take_chunk(self) -> bool:
-        """Wait until one more chunk may be sent; False when the caller has gone."""
-        with self.changed:
-            while self.window <= 0 and not self.cancelled:
-                self.changed.wait()
-            self.window -= 1
-            return not self.cancelled
-
-
-@dataclass(slots=True)
-class _Plain:
     call: Call
-    document: Document
-    rows: list[Row]
+    #: None: its body has nothing but one form.
+    document: Document | None
+    asked: Asked
 
 
 class Scorer:
@@ -70,21 +34,32 @@ class Scorer:
     def __init__(self, model: Model, *, max_body: int) -> None:
         self.model = model
         self.max_body = max_body
+        #: Until the model shows that it is not row-wise.
+        self._merges = True
 
     def batch(self, calls: Sequence[Call]) -> Iterator[list[tuple[Call, bytes]]]:
         """The answers to calls that a row-wise model may share predicts for, as they come."""
-        plain: list[_Plain] = []
+        now = time.monotonic()
+        alike: dict[Any, list[_Planned]] = {}
         others: list[Call] = []
         for call in calls:
-            request = self._plain(call)
-            if request is None:
+            planned = self._plan(call, now)
+            if planned is None:
                 others.append(call)
+            elif (found := alike.get(planned.asked.key)) is not None:
+                found.append(planned)
             else:
-                plain.append(request)
-        for group in groups(len(request.rows) for request in plain):
-            yield self._merged(plain[group.start : group.stop])
+                alike[planned.asked.key] = [planned]
+        for requests in alike.values():
+            for group in groups([request.asked.rows for request in requests]):
+                together = requests[group.start : group.stop]
+                if self._merges:
+                    yield self._merged(together)
+                else:
+                    for request in together:
+                        yield self._merged([request])
         for call in others:
-            yield [(call, self.answer(call))]
+            yield [(call, self._answer_checked(call))]
 
     def answer(self, call: Call) -> bytes:
         """The one frame that answers a call to a model that does not stream."""
@@ -93,10 +68,23 @@ class Scorer:
 
     def frames(self, call: Call) -> Generator[tuple[bool, bytes]]:
         """All frames that answer a call, and whether each is a chunk. Close it to end a stream."""
+        planned = self._plan(call, time.monotonic())
+        if planned is None:
+            yield from self._frames(call)
+        else:
+            for _, frame in self._merged([planned]):
+                yield False, frame
+
+    def _answer_checked(self, call: Call) -> bytes:
+        _, frame = next(self._frames(call))
+        return frame
+
+    def _frames(self, call: Call) -> Generator[tuple[bool, bytes]]:
+        """As `frames`, in MLflow's way."""
         document: Document | None = None
         dialogue: Dialogue | None = None
         try:
-            if _late(call):
+            if time.monotonic() >= call.deadline:
                 raise refusal.late()
             media = codec.media_type(call.content_type)
             body = codec.inflate(call.body, call.content_encoding, self.max_body)
@@ -154,40 +142,58 @@ class Scorer:
         finally:
             stream.close()
 
-    # --- merged ---------------------------------------------------------------------------------
+    # --- planned --------------------------------------------------------------------------------
 
-    def _plain(self, call: Call) -> _Plain | None:
-        """The call as a plain request, or None: then `answer` takes care of it, errors too."""
-        assert self.model.plain is not None
+    def _plan(self, call: Call, now: float) -> _Planned | None:
+        """The call as its plan takes it, or None: then MLflow's way, for its errors too."""
+        plan = self.model.plan
+        if plan is None or now >= call.deadline:
+            return None
         try:
-            if codec.media_type(call.content_type) != codec.JSON or _late(call):
-                return None
-            document = codec.parse_json(
-                codec.inflate(call.body, call.content_encoding, self.max_body)
-            )
-            rows = None if document.stream else self.model.plain.rows(document.fields)
+            body = call.body
+            if call.content_encoding is not None or call.content_type != codec.JSON:
+                if codec.media_type(call.content_type) != codec.JSON:
+                    return None
+                body = codec.inflate(body, call.content_encoding, self.max_body)
+            fields = codec.loads(body, exact_integers=plan.exact_integers)
+            document = None
+            if type(fields) is not dict or len(fields) != 1:
+                document = codec.document_of(fields)
+                if document.bare or document.stream or fields.pop("params", None) not in _NO_PARAMS:
+                    return None
+                if len(fields) != 1:
+                    return None
+            ((form, value),) = fields.items()
+            asked = plan.take(form, value)
         except (Refusal, MemoryError):
             return None
-        return None if rows is None else _Plain(call, document, rows)
+        return None if asked is None else _Planned(call, document, asked)
 
-    def _merged(self, requests: list[_Plain]) -> list[tuple[Call, bytes]]:
-        """The answers to plain requests by one predict, or by one each where that fails."""
-        rows = [row for request in requests for row in request.rows]
+    def _merged(self, requests: list[_Planned]) -> list[tuple[Call, bytes]]:
+        """The answers to requests by one predict, or by several where that fails."""
+        data = None
         try:
-            started = time.perf_counter()
-            predictions = self.model.predict_rows(rows)
-            elapsed = time.perf_counter() - started
+            assert self.model.plan is not None
+            data = self.model.plan.join([request.asked for request in requests])
+            if data is not None:
+                started = time.perf_counter()
+                predictions = self.model.predict_planned(data)
+                elapsed = time.perf_counter() - started
+                return _answers(requests, predictions, elapsed)
+        except codec.NotRowWise:
+            say("the model gave no answer for each row: its requests are not merged any more")
+            self._merges = False
+            return [answer for request in requests for answer in self._merged([request])]
+        except BaseException as error:  # noqa: BLE001  a bad request fails alone, with its own answer
             if len(requests) == 1:
-                body = codec.answer_json(predictions, bare=False)
-                return [(requests[0].call, _answer(*_of(requests[0]), body, elapsed))]
-            values = codec.plain_values(predictions)
-            if not isinstance(values, list) or len(values) != len(rows):
-                raise Refusal("the model does not work row by row")
-            return list(_split(requests, values, elapsed))
-        except Exception as error:  # noqa: BLE001  a bad request fails alone, with its own answer
-            if len(requests) == 1:
-                return [(requests[0].call, self._refused(*_of(requests[0]), error))]
-        return [answer for request in requests for answer in self._merged([request])]
+                call, document, _ = requests[0]
+                if isinstance(error, MemoryError) or not self.model.pure:
+                    said = self.model.refusal_of(error, data)
+                    return [(call, self._refused(call, document, said))]
+        if len(requests) == 1:
+            return [(requests[0].call, self._answer_checked(requests[0].call))]
+        half = len(requests) // 2
+        return self._merged(requests[:half]) + self._merged(requests[half:])
 
     # --- failures -------------------------------------------------------------------------------
 
@@ -207,12 +213,8 @@ class Scorer:
         return Refusal(refusal.EVALUATION_FAILED)
 
 
-def _late(call: Call) -> bool:
-    return time.monotonic() >= call.deadline
-
-
-def _of(request: _Plain) -> tuple[Call, Document]:
-    return request.call, request.document
+#: Values of `params` that say nothing.
+_NO_PARAMS: tuple[Any, ...] = (None, {})
 
 
 def _one(chunks: Iterator[Any]) -> Iterator[Any]:
@@ -221,15 +223,23 @@ def _one(chunks: Iterator[Any]) -> Iterator[Any]:
         return
 
 
-def _split(
-    requests: list[_Plain], values: list[Any], elapsed: float
-) -> Iterator[tuple[Call, bytes]]:
-    start = 0
-    for request in requests:
-        end = start + len(request.rows)
-        body = codec.dumps({"predictions": values[start:end]})
-        yield request.call, _answer(request.call, request.document, body, elapsed)
-        start = end
+def _answers(
+    requests: list[_Planned], predictions: Any, elapsed: float
+) -> list[tuple[Call, bytes]]:
+    """Raises Refusal for what JSON cannot say, and where the predictions are not one for a row."""
+    if len(requests) == 1:
+        call, document, _ = requests[0]
+        body = codec.answer_json(predictions, bare=False)
+        return [(call, _answer(call, document, body, elapsed))]
+    pieces = codec.split(predictions, [request.asked.rows for request in requests])
+    microseconds, batch = int(elapsed * 1e6), len(requests)
+    answers = []
+    for (call, document, _), piece in zip(requests, pieces, strict=True):
+        body = codec.dumps({"predictions": piece})
+        note = b"" if document is None else _note(codec.answer_note(document))
+        answer = protocol.answer(call.id, body, note=note, time=microseconds, batch=batch)
+        answers.append((call, answer))
+    return answers
 
 
 def _event(chunk: Any) -> bytes:
@@ -243,8 +253,7 @@ def _answer(call: Call, document: Document | None, body: bytes, elapsed: float) 
     note = _note(codec.answer_note(document))
     if len(body) + len(note) > protocol.MAX_ANSWER:
         raise Refusal(f"The model's answer is larger than {protocol.MAX_ANSWER} bytes.")
-    time = int(elapsed * 1e6)
-    return protocol.frame(protocol.ANSWER, call.id, body, note=note, status=200, time=time)
+    return protocol.answer(call.id, body, note=note, time=int(elapsed * 1e6))
 
 
 def _error(refused: Refusal) -> dict[str, str]:

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from .batch import MAX_REQUESTS
+from .call import Call
 from .connection import Connection
 from .log import say
 from .protocol import ProtocolError
-from .scorer import Call, Scorer
+from .scorer import Scorer
+from .tracing import joined
 
 ROW_WISE_CREDIT: Final = 64
 #: Seconds that the last answer may take to leave when the process must end.
@@ -105,6 +107,7 @@ class Server:
             credit=self.credit,
             max_body=self._scorer.max_body,
             wake=self._wake,
+            streams=self._scorer.model.streams,
         )
         self._connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
@@ -177,14 +180,15 @@ class Server:
         """One call from its beginning to its end, on a thread of the pool."""
         connection, call = work
         if not call.cancelled:
-            frames = self._scorer.frames(call)
-            for is_chunk, frame in frames:
-                if is_chunk:
-                    connection.streams.add(call.id)
-                if is_chunk and not call.take_chunk():
-                    break
-                connection.send(frame)
-            frames.close()
+            with joined(call.traceparent):
+                frames = self._scorer.frames(call)
+                for is_chunk, frame in frames:
+                    if is_chunk:
+                        connection.streams.add(call.id)
+                    if is_chunk and not call.take_chunk():
+                        break
+                    connection.send(frame)
+                frames.close()
         connection.streams.discard(call.id)
         connection.calls.pop(call.id, None)
         if call.exhausted:

@@ -88,10 +88,10 @@ def test_streams_that_fail(
 @pytest.mark.parametrize(
     "acts",
     [
-        [5.0],
-        [stream_head(), 5.0],
-        [stream_head(), says("Hi"), 5.0],
-        [stream_head(), says("Hi"), *[piece(": alive\n\n"), 0.05] * 100],
+        [30.0],
+        [stream_head(), 30.0],
+        [stream_head(), says("Hi"), 30.0],
+        [stream_head(), says("Hi"), *[piece(": alive\n\n"), 0.05] * 600],
     ],
     ids=["no head", "no event", "one event", "only comments"],
 )
@@ -102,24 +102,25 @@ def test_every_event_has_its_time(server: RawServer, call: Call, acts: Any) -> N
     with pytest.raises(TimedOut):
         chat(call, timeout=0.4)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # each would take thirty
 
 
 def test_a_long_stream_may_take_longer_than_its_timeout(server: RawServer, call: Call) -> None:
     slowly: list[Act] = [0.2, says("x")]
-    server.answers([stream_head(), *(slowly * 5), DONE, END])
+    server.answers([stream_head(), *(slowly * 6), DONE, END])
 
-    assert chat(call, timeout=0.6) == ["x"] * 5
+    assert chat(call, timeout=1) == ["x"] * 6
 
 
 def test_the_time_of_the_application_is_not_the_servers(server: RawServer) -> None:
     server.answers([stream_head(), says("a"), says("b"), DONE, END])
-    texts = []
+    texts: list[str] = []
 
-    with Client(server.url, TOKEN, timeout=0.3) as client:
+    with Client(server.url, TOKEN, timeout=0.8) as client:
         for chunk in client.stream_chat("bot", "Hi"):
+            if not texts:
+                time.sleep(1)
             texts.append(chunk.text)
-            time.sleep(0.4)
 
     assert texts == ["a", "b"]
 
@@ -130,7 +131,7 @@ def test_leaving_a_stream_hangs_up(server: RawServer) -> None:
     with Client(server.url, TOKEN) as client:
         with client.stream_chat("bot", "Hi") as stream:
             assert next(stream).text == "a"
-        assert server.asked[0].gone.wait(3)
+        assert server.asked[0].gone.wait(9)
         assert list(stream) == []
 
 
@@ -141,7 +142,7 @@ def test_leaving_an_async_stream_hangs_up(server: RawServer) -> None:
         async with AsyncClient(server.url, TOKEN) as client:
             async with client.stream_chat("bot", "Hi") as stream:
                 assert (await anext(stream)).text == "a"
-            assert await asyncio.to_thread(server.asked[0].gone.wait, 3)
+            assert await asyncio.to_thread(server.asked[0].gone.wait, 9)
 
     asyncio.run(main())
 
@@ -152,7 +153,7 @@ def test_a_loop_that_is_left_hangs_up_too(server: RawServer) -> None:
     with Client(server.url, TOKEN, max_connections=1) as client:
         for _ in client.stream_chat("bot", "Hi"):
             break
-        assert server.asked[0].gone.wait(3)
+        assert server.asked[0].gone.wait(9)
         server.answers(ANSWER)
         client.query("iris", body={"inputs": [1]})
 
@@ -164,7 +165,7 @@ def test_an_async_loop_that_is_left_hangs_up_too(server: RawServer) -> None:
         async with AsyncClient(server.url, TOKEN, max_connections=1) as client:
             async for _ in client.stream_chat("bot", "Hi"):
                 break
-            assert await asyncio.to_thread(server.asked[0].gone.wait, 3)
+            assert await asyncio.to_thread(server.asked[0].gone.wait, 9)
             server.answers(ANSWER)
             await client.query("iris", body={"inputs": [1]})
 
@@ -190,7 +191,7 @@ def test_cancelling_hangs_up(server: RawServer, method: str) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(server.asked[0].gone.wait, 3)
+            assert await asyncio.to_thread(server.asked[0].gone.wait, 9)
             server.answers(ANSWER)  # and the client goes on
             await client.query("iris", body={"inputs": [1]})
 

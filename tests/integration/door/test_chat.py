@@ -11,7 +11,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from lakeport.api.app import FrontDoor
+from lakeport.api.context import RequestIds
 from lakeport.api.invocations import Invocations
+from lakeport.api.lane import InvocationLane
 from lakeport.api.openai import OpenAI
 from lakeport.api.server import make_server
 from lakeport.runtimes.base import Answer, Call, StreamFailed
@@ -52,7 +54,16 @@ async def serving(
         single_endpoint=lambda: None,
         outside_registry=False,
     )
-    server = make_server(app, grace=5)
+    lane = InvocationLane(
+        invoke=place.front,
+        tokens=FakeTokens(),
+        max_body=MAX_BODY,
+        loopback_only=False,
+        organisation=(b"x-databricks-org-id", b"4711"),
+        single_endpoint=lambda: None,
+        request_ids=RequestIds(),
+    )
+    server = make_server(app, grace=5, lane=lane)
     running = asyncio.create_task(server.serve())
     try:
         await _until(lambda: server.started)

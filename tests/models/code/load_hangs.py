@@ -1,6 +1,8 @@
-"""Never finishes loading."""
+"""Does not finish loading; where LOAD_UNTIL names a file, it fails once that is there."""
 
-import threading
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
@@ -9,7 +11,10 @@ from mlflow.pyfunc import PythonModel
 
 class LoadHangs(PythonModel):
     def load_context(self, context: Any) -> None:
-        threading.Event().wait()
+        until = os.environ.get("LOAD_UNTIL")
+        while until is None or not Path(until).exists():
+            time.sleep(0.05)
+        raise RuntimeError("it was waited for in vain")
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         return model_input

@@ -2,9 +2,9 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lakeport.api.app import build_app
 from lakeport.auth.callers import ADMINS, USERS, Caller
 from lakeport.auth.secrets import Secrets
+from lakeport.control.log_pages import Line, LogPages, Page
 from lakeport.errors import (
     ENDPOINT_GONE,
     AlreadyExists,
@@ -19,11 +20,14 @@ from lakeport.errors import (
     NotFound,
     Unauthenticated,
 )
-from lakeport.serving.ports import Invocation, Reply, StreamReply
+from lakeport.serving.asking import Task
+from lakeport.serving.ports import Asked, Done, Invocation, Reply, StreamReply
 from lakeport.settings import Settings
 from lakeport.stores.memory import MemoryStore
 from lakeport.stores.records import EventRecord, TokenRecord
+from lakeport.telemetry.series import Row
 from lakeport.wire import endpoints as wire
+from lakeport.wire import monitoring
 from lakeport.wire import permissions as acl
 
 ADMIN = Caller("1", "admin", frozenset({ADMINS, USERS}))
@@ -38,9 +42,10 @@ class FakeTokens:
 
     def __init__(self) -> None:
         self.records: list[TokenRecord] = []
+        self.known = dict(TOKENS)
 
     def authenticate(self, header: bytes | None) -> Caller:
-        caller = TOKENS.get(header or b"")
+        caller = self.known.get(header or b"")
         if caller is None:
             raise Unauthenticated("No valid token.")
         return caller
@@ -163,6 +168,20 @@ class FakeEndpoints:
         self._get(name)
         return "# metrics\n"
 
+    async def live(self, caller: Caller) -> monitoring.Live:
+        return monitoring.Live(at=1, endpoints=[])
+
+    async def series(
+        self, caller: Caller, name: str, entity: str | None, range: Literal["15m", "24h"]
+    ) -> monitoring.Series:
+        self._get(name)
+        self.asked.append(("series", name, entity, range))
+        columns: dict[str, list[float | None]] = {column: [] for column in Row._fields}
+        return monitoring.Series.model_validate(
+            {"endpoint": name, "served_entity": entity or "", "range": range, "step": 1, "time": []}
+            | columns
+        )
+
     async def openapi(self, caller: Caller, name: str, server_url: str) -> dict[str, Any]:
         self._get(name)
         return {"openapi": "3.1.0", "servers": [{"url": server_url}]}
@@ -194,10 +213,58 @@ class FakeEndpoints:
             raise NotFound(f"Serving endpoint with id {id} does not exist")
 
     async def events(
-        self, caller: Caller, name: str | None, *, after: int, limit: int
+        self,
+        caller: Caller,
+        name: str | None,
+        *,
+        after: int,
+        limit: int,
+        since: int = 0,
+        kinds: Collection[str] = (),
+        newest: bool = False,
     ) -> Sequence[EventRecord]:
-        self.asked.append(("events", name, after, limit))
+        self.asked.append(("events", name, after, limit, since, sorted(kinds), newest))
         return [EventRecord(at=1, endpoint="iris", kind="created", message="by admin", id=1)]
+
+
+class FakePages:
+    """Log pages of one line."""
+
+    def page(
+        self,
+        caller: Caller,
+        name: str,
+        entity: str,
+        *,
+        after: str | None,
+        limit: int,
+        build: bool = False,
+    ) -> Page:
+        if name != "iris":
+            raise NotFound(f"Serving endpoint with name {name} does not exist")
+        return Page(
+            [Line(1, "r1", 2, f"{entity} {limit} {build}")], after or "1", lost=False, more=False
+        )
+
+
+class _Events:
+    """A stream's events, and whether it was closed."""
+
+    def __init__(self, events: AsyncIterator[bytes], closed: asyncio.Event) -> None:
+        self._events = events
+        self._closed = closed
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._events)
+
+    def push(self, take: Callable[[bytes | None], bool]) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._closed.set()
 
 
 class FakeInvoke:
@@ -205,11 +272,17 @@ class FakeInvoke:
 
     def __init__(self) -> None:
         self.invocations: list[Invocation] = []
+        #: Those that came without a coroutine.
+        self.begun = 0
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.closed = asyncio.Event()
         self.stream: Callable[[], AsyncIterator[bytes]] = self._two_words
         self.reply = Reply(200, b"{}", "application/json", "given-1")
+
+    def begin(self, caller: Caller, invocation: Invocation, done: Done) -> Asked:
+        self.begun += 1
+        return Task(self.invoke(caller, invocation), done)
 
     async def invoke(self, caller: Caller, invocation: Invocation) -> Reply | StreamReply:
         self.invocations.append(invocation)
@@ -223,7 +296,7 @@ class FakeInvoke:
             case "slow":
                 await self._wait_for_ever()
             case "stream":
-                return StreamReply(self._closing(self.stream()), "stream-1")
+                return StreamReply(_Events(self.stream(), self.closed), "stream-1")
             case "broken":
                 raise RuntimeError("a secret of the inside")
         raise EndpointNotFound(ENDPOINT_GONE)
@@ -238,13 +311,6 @@ class FakeInvoke:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-
-    async def _closing(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        try:
-            async for event in events:
-                yield event
-        finally:
-            self.closed.set()
 
     async def _two_words(self) -> AsyncIterator[bytes]:
         yield b'{"delta":"one"}'
@@ -278,7 +344,7 @@ class World:
         key_file = Path(self._folder.name) / "secrets.key"
         self.secrets = Secrets(MemoryStore(), key_file, now_ms=lambda: 1_700_000_000_000)
         self.healthy = True
-        self._built = build_app(
+        self.built = build_app(
             endpoints=self.endpoints,
             invoke=self.invoke,
             tokens=self.tokens,
@@ -289,15 +355,19 @@ class World:
             workspace_id=WORKSPACE,
             single_endpoint=lambda: single,
             metrics=lambda: b"lakeport_up 1\n",
+            logs=cast(LogPages, FakePages()),
         )
-        self.app: ASGIApp = self._built
+        self.app: ASGIApp = self.built
+        #: By which a test's server lets requests in: "lane", "bridge" or "uvicorn".
+        self.door = "lane"
 
     def fresh(self) -> "World":
         """The same app as if nothing had happened: it takes a while to build."""
         for fake in (self.tokens, self.endpoints, self.invoke):
             fake.__init__()  # type: ignore[misc]
         self.healthy = True
-        self.app = self._built
+        self.door = "lane"
+        self.app = self.built
         return self
 
 

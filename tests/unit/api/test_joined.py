@@ -17,6 +17,9 @@ class Wire:
     def write(self, data: bytes) -> None:
         self.seen.append(bytes(data))
 
+    def writelines(self, parts: tuple[bytes, ...]) -> None:
+        self.seen += parts
+
     def __getattr__(self, name: str) -> Any:
         def asked(*_: object) -> int:
             self.seen.append(name)
@@ -57,6 +60,19 @@ async def test_what_is_large_goes_at_once_and_in_order(
     await asyncio.sleep(0)
 
     assert wire.seen == [b"head ", large, b"tail"]
+
+
+async def test_what_goes_at_once_goes_behind_what_is_held(
+    joined: tuple[JoinedTransport, Wire],
+) -> None:
+    transport, wire = joined
+
+    transport.write(b"held ")
+    transport.write_now(b"now")
+    transport.write(b"held too ")
+    transport.write_both(b"head", b"body")
+
+    assert wire.seen == [b"held ", b"now", b"held too ", b"head", b"body"]
 
 
 @pytest.mark.parametrize("end", ["close", "write_eof"])

@@ -12,6 +12,7 @@ from lakeport.client.encode import Given, encode, to_json
 from lakeport.client.endpoint import Endpoint
 from lakeport.client.errors import BadRequest, NotFound
 from lakeport.client.readings import read_answer
+from lakeport.client.retry import Retry
 from lakeport.client.signature import Signature
 
 #: The body of a request → that of the answer; raises what the client would raise.
@@ -29,6 +30,7 @@ class Asks:
         self._signature = signature
         self.bodies: list[dict[str, Any]] = []
         self.host = "http://test"
+        self.retry = Retry()
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator["Asks"]:

@@ -28,6 +28,9 @@ class Said:
 
 
 class Only(Mapping[str, int]):
+    def __str__(self) -> str:
+        return "a mapping"
+
     def __getitem__(self, key: str) -> int:
         return 1
 

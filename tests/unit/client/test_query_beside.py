@@ -1,5 +1,6 @@
 """What goes with asking an endpoint: the log, features, signatures of the registry."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,6 +138,27 @@ def test_an_unknown_key_is_named_and_nothing_is_sent() -> None:
         )  # fmt: skip
 
     assert sent(world) == []
+
+
+def test_a_param_that_no_model_has_is_told_once_and_sent(caplog: pytest.LogCaptureFixture) -> None:
+    document = json.loads(page("a").body)
+    operation = document["paths"]["/served-models/iris-1/invocations"]["post"]
+    for form in operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]:
+        form["properties"]["params"] = {"type": "object", "properties": {"top_k": {}}}
+    world = World(by_path({"openapi": reply(document), "invocations": ANSWER}))
+    context = world.context()
+
+    for params in ({"top_k": 1, "topk": 2}, {"topk": 3}, {"top_k": 4}):
+        ask(world, context, records=[{"a": 1.0}], params=params)
+
+    assert [body["params"] for body in sent(world)] == [
+        {"top_k": 1, "topk": 2},
+        {"topk": 3},
+        {"top_k": 4},
+    ]
+    assert caplog.messages == [
+        "Param 'topk' of 'iris': no param of the model; did you mean 'top_k'?"
+    ]
 
 
 # --- signatures -----------------------------------------------------------------------------------

@@ -328,9 +328,19 @@ def test_params_have_their_types_and_unknown_ones_are_told() -> None:
     assert check(encoded, signature) == [
         Problem("top_k", None, "param: expected a whole number, got 'many'")
     ]
-    assert ignored(encoded, signature) == [
+    assert ignored(encoded, [signature]) == [
         Problem("topk", None, "no param of the model; did you mean 'top_k'?")
     ]
+
+
+def test_a_param_of_any_of_the_models_is_not_told_nor_one_where_no_params_are_known() -> None:
+    old = Signature((Column("x", "double"),), (), (Param("top_k", "long", 3),))
+    new = Signature((Column("x", "double"),), (), (Param("topk", "long", 3),))
+    encoded = encode(Given(records=[{"x": 1}], params={"topk": 1}), old)
+
+    assert ignored(encoded, [old, new]) == []
+    assert ignored(encoded, [Signature(old.inputs)]) == []
+    assert ignored(encoded, []) == []
 
 
 def test_rows_without_names_are_sent_in_order_not_refused() -> None:

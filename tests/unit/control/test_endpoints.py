@@ -10,7 +10,7 @@ from lakeport.auth.callers import Caller
 from lakeport.control import reading
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.validation import WishedEntity
-from lakeport.errors import ApiError
+from lakeport.errors import ApiError, NotFound
 from lakeport.models.base import ModelVersion, RegistryUnavailable
 from lakeport.runtimes.base import DeploymentSpec, ModelInterface
 from lakeport.stores.records import ConfigUpdate, EndpointRecord, EventRecord, RouteRecord
@@ -243,6 +243,11 @@ def test_events_of_others_do_not_hide_ones_own(monkeypatch: pytest.MonkeyPatch) 
         rest = await world.endpoints.events(ANN, None, after=first[0].id, limit=5)
         assert [event.kind for event in [*first, *rest]] == ["created", "second"]
         assert await world.endpoints.events(ANN, None, after=rest[-1].id, limit=5) == []
+        for limit in (1, 2, 5):
+            newest = await world.endpoints.events(ANN, None, after=0, limit=limit, newest=True)
+            assert list(newest) == [*first, *rest][-limit:]
+        chosen = await world.endpoints.events(ANN, None, after=0, limit=5, kinds={"second"})
+        assert list(chosen) == list(rest)
         await world.reconciler.close()
 
     run(story())
@@ -262,6 +267,12 @@ def test_events_of_an_earlier_endpoint_of_that_name_are_not_shown() -> None:
         assert [(event.kind, event.actor) for event in shown] == [("created", "ann")]
         everything = await world.endpoints.events(ADMIN, "a", after=0, limit=100)
         assert [event.kind for event in everything] == ["created", "deleted", "created"]
+        await world.endpoints.delete(ANN, "a")
+        gone = await world.endpoints.events(ADMIN, "a", after=everything[-1].id, limit=100)
+        assert [(event.kind, event.actor) for event in gone] == [("deleted", "ann")]
+        for caller, name in ((ANN, "a"), (ADMIN, "never")):
+            with pytest.raises(NotFound):
+                await world.endpoints.events(caller, name, after=0, limit=1)
         await world.reconciler.close()
 
     run(story())

@@ -62,16 +62,40 @@ def test_an_entity_that_did_not_change_keeps_its_deployment() -> None:
     "change",
     [
         {"environment": {"A": "1"}},
-        {"workload_size": "Medium"},
         {"model_key": "other"},
-        {"scale_to_zero": True},
+        {"workload_type": "GPU_SMALL"},
+        {"environment": {"A": "1"}, "workload_size": "Medium"},
     ],
 )
-def test_any_change_of_an_entity_is_a_new_deployment(change: dict[str, Any]) -> None:
+def test_any_other_change_of_an_entity_is_a_new_deployment(change: dict[str, Any]) -> None:
     record = begin(serving(entity("a")), entity("a", **change))
 
     assert record.pending is not None
     assert record.pending.entities[0].since_version == 2
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"workload_size": "Medium"},
+        {"workload_size": None, "min_concurrency": 4, "max_concurrency": 8},
+        {"scale_to_zero": True},
+    ],
+)
+def test_a_change_of_size_keeps_the_deployment_and_is_promoted_at_once(
+    size: dict[str, Any],
+) -> None:
+    record = begin(serving(entity("a")), entity("a", **size))
+
+    assert record.pending is not None
+    (resized,) = record.pending.entities
+    assert {name: getattr(resized, name) for name in size} == size
+    assert resized.since_version == 1
+    # Until then it is the active one's: it may be recovering.
+    assert rollout.wanted(record) == rollout.wanted(serving(entity("a")))
+    step = rollout.decide(record, {"i.a.v1": Observed(Phase.RECOVERING)})
+    assert step == rollout.Step(promote=True)
+    assert rollout.wanted(updates.promote(record, now=9)) == {"i.a.v1": resized}
 
 
 def test_a_failed_config_stays_to_be_read_and_the_next_takes_its_place() -> None:

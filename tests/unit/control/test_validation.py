@@ -282,20 +282,5 @@ def test_names_that_an_endpoint_may_have(name: str) -> None:
     assert validation.endpoint_name(name) == name
 
 
-@pytest.mark.parametrize(
-    ("size", "low", "expected"),
-    [
-        ("Small", None, 1),
-        ("Medium", None, 2),
-        ("Large", None, 4),
-        (None, 12, 3),
-        (None, 4, 1),
-        (None, 0, 1),
-    ],
-)
-def test_sizes_set_the_number_of_replicas(size: str | None, low: int | None, expected: int) -> None:
-    assert validation.replicas(size, low) == expected
-
-
 def test_an_endpoint_without_a_config_is_legal() -> None:
     assert validation.create(CreateEndpoint(name="e"), max_entities=15, known=KNOWN) is None

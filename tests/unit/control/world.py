@@ -13,6 +13,7 @@ from lakeport.auth.callers import Caller
 from lakeport.control.chat_entities import Known
 from lakeport.control.endpoints import Endpoints
 from lakeport.control.reconciler import Reconciler
+from lakeport.control.scaling import Scaler, Scaling
 from lakeport.errors import ApiError
 from lakeport.models.base import ModelNotFound, ModelVersion
 from lakeport.runtimes.base import (
@@ -22,7 +23,7 @@ from lakeport.runtimes.base import (
     ModelInterface,
     ReplicaLost,
     StartFailed,
-    Stream,
+    Taken,
     Usage,
 )
 from lakeport.serving.deployment import QueueLimits
@@ -64,9 +65,13 @@ class SimReplica:
     version: str
     exited: "asyncio.Future[str]"
     links: "list[SimLink]" = field(default_factory=list)
+    #: Whether it uses more memory than it should.
+    bloated: bool = False
+    #: How long it takes to answer.
+    seconds: float = 0.1
 
     def usage(self) -> Usage | None:
-        return Usage(1.0, 100, 1000)
+        return Usage(1.0, 100, 1000, recycle=self.bloated)
 
     def kill(self, reason: str) -> None:
         if not self.exited.done():
@@ -84,6 +89,8 @@ class SimRuntime:
         self.replicas: dict[str, SimReplica] = {}
         self.forgotten: list[str] = []
         self.starts = 0
+        #: Nothing starts while it is.
+        self.broken = False
 
     async def open(self) -> None: ...
 
@@ -96,6 +103,9 @@ class SimRuntime:
 
     async def start(self, spec: DeploymentSpec, replica_id: str) -> SimReplica:
         self.starts += 1
+        if self.broken:
+            await asyncio.sleep(1)
+            raise StartFailed("the disk is full")
         match BEHAVIOUR[spec.model_version]:
             case "good":
                 await asyncio.sleep(3)
@@ -132,44 +142,58 @@ class SimRuntime:
 
 
 class SimLink:
-    """Answers with its replica's model version after a tenth of a second."""
+    """Answers with its replica's model version after the time that this one takes."""
 
     credit = 2
 
     def __init__(self, replica: SimReplica) -> None:
         self.replica = replica
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._held: set[asyncio.Future[Answer | Stream]] = set()
+        self._held: set[SimSent] = set()
         replica.links.append(self)
 
     @property
     def outstanding(self) -> int:
         return len(self._held)
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer | Stream] = loop.create_future()
+    def send(self, call: Call, taken: Taken) -> "SimSent":
+        sent = SimSent(self, taken)
         if self.lost.done():
-            answer.set_exception(ReplicaLost("gone"))
-            return answer
-        self._held.add(answer)
-        answer.add_done_callback(self._held.discard)
-        loop.call_later(0.1, self._answer, answer)
-        return answer
+            taken(ReplicaLost("gone"))
+            return sent
+        self._held.add(sent)
+        answer = Answer(200, self.replica.version.encode())
+        asyncio.get_running_loop().call_later(self.replica.seconds, sent.give, answer)
+        return sent
 
-    def _answer(self, answer: "asyncio.Future[Answer | Stream]") -> None:
-        if not answer.done():
-            self._held.discard(answer)
-            answer.set_result(Answer(200, self.replica.version.encode()))
+    def drop(self, sent: "SimSent") -> bool:
+        """Whether it was held until now."""
+        held = sent in self._held
+        self._held.discard(sent)
+        return held
 
     def lose(self) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
-        for answer in list(self._held):
-            if not answer.done():
-                answer.set_exception(ReplicaLost("died"))
+        for sent in list(self._held):
+            sent.give(ReplicaLost("died"))
 
     close = lose
+
+
+class SimSent:
+    """A call that a link holds."""
+
+    def __init__(self, link: SimLink, taken: Taken) -> None:
+        self._link = link
+        self._taken = taken
+
+    def give(self, result: Answer | ReplicaLost) -> None:
+        if self._link.drop(self):
+            self._taken(result)
+
+    def cancel(self) -> None:
+        self._link.drop(self)
 
 
 class SimConnector:
@@ -234,9 +258,14 @@ class Probe:
 
 
 class World:
-    """A server's inner half, that can crash and start again on the same store."""
+    """A server's inner half, that can crash and start again on the same store.
 
-    def __init__(self) -> None:
+    It scales where `scaling` is given.
+    """
+
+    def __init__(self, scaling: Scaling | None = None) -> None:
+        self._scaling = scaling
+        self._background: asyncio.Task[None] | None = None
         self.store = SlowStore()
         self.registry = SimRegistry()
         self._ids = itertools.count()
@@ -274,6 +303,17 @@ class World:
             vault=PlainVault(),
         )
         await self.reconciler.open()
+        if self._scaling is not None:
+            scaler = Scaler(self.reconciler, self.front.load, self._scaling)
+            self.front.on_waiting = scaler.waiting
+            self.reconciler.on_moved = scaler.poke
+            self.reconciler.on_woke = self.metrics.cold_start
+            self._background = loop.create_task(scaler.run())
+
+    async def close(self) -> None:
+        if self._background is not None:
+            self._background.cancel()
+        await self.reconciler.close()
 
     async def crash(self, others: Sequence["asyncio.Task[object]"] = ()) -> None:
         """kill -9: no task of the server runs on, no replica outlives it."""

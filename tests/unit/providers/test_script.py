@@ -10,6 +10,7 @@ from lakeport.providers import script
 from lakeport.providers.scripted import ScriptedLink, chunks, whole
 from lakeport.runtimes.base import Answer, Call
 from lakeport.wire.chat import Operation
+from tests.sending import Sent
 
 
 def user(text: str) -> dict[str, Any]:
@@ -146,7 +147,7 @@ async def test_embeddings_depend_on_the_text_alone_and_come_in_both_encodings() 
 
     async def ask(**body: Any) -> list[Any]:
         call = Call(orjson.dumps(body), None, None, 0.0, Operation.EMBEDDINGS)
-        answer = await link.send(call)
+        answer = await Sent(link, call)
         assert isinstance(answer, Answer)
         return [item["embedding"] for item in orjson.loads(answer.body)["data"]]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from lakeport.auth.callers import USERS, AccessList, Caller, Level
-from lakeport.runtimes.base import Answer, Call, Stream
+from lakeport.runtimes.base import Answer, Call, Take, Taken
 from lakeport.serving.deployment import QueueLimits
 from lakeport.serving.invoke import Front
 from lakeport.serving.ports import Invocation
@@ -36,6 +36,9 @@ class Words:
             yield item
         self.close()
 
+    def push(self, take: Take) -> bool:
+        return False
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -53,24 +56,16 @@ class ChatLink:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._respond = respond
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+    def send(self, call: Call, taken: Taken) -> "Sent":
         self.calls.append(call)
         self.outstanding += 1
-        future: asyncio.Future[Answer | Stream] = asyncio.get_running_loop().create_future()
+        sent = Sent(self, taken)
         result = self._respond(call)
         if isinstance(result, Words):
             result.on_end = self._ended
-        else:
-            future.add_done_callback(lambda _: self._ended())
-        if result is None:
-            future.add_done_callback(self._note_cancelled)
-        else:
-            asyncio.get_running_loop().call_soon(_give, future, result)
-        return future
-
-    def _note_cancelled(self, future: "asyncio.Future[Answer | Stream]") -> None:
-        if future.cancelled():
-            self.cancelled.set()
+        if result is not None:
+            asyncio.get_running_loop().call_soon(sent.give, result)
+        return sent
 
     def _ended(self) -> None:
         self.outstanding -= 1
@@ -80,9 +75,25 @@ class ChatLink:
             self.lost.set_result(None)
 
 
-def _give(future: "asyncio.Future[Answer | Stream]", result: "Answer | Words") -> None:
-    if not future.done():
-        future.set_result(result)
+class Sent:
+    """A call that the link holds."""
+
+    def __init__(self, link: ChatLink, taken: Taken) -> None:
+        self._link = link
+        self._taken: Taken | None = taken
+
+    def give(self, result: "Answer | Words") -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            if not isinstance(result, Words):
+                self._link._ended()
+            taken(result)
+
+    def cancel(self) -> None:
+        if self._taken is not None:
+            self._taken = None
+            self._link._ended()
+            self._link.cancelled.set()
 
 
 class ChatConnector:

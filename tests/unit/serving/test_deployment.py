@@ -5,9 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from lakeport.errors import DeadlineExceeded, TooManyRequests, Unavailable
-from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream
-from lakeport.serving.deployment import Deployment, QueueLimits
+from lakeport.errors import (
+    ApiError,
+    DeadlineExceeded,
+    Internal,
+    TooManyRequests,
+    Unavailable,
+)
+from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream, Taken
+from lakeport.serving.deployment import Deployment, Flight, QueueLimits
 from lakeport.wire.chat import Operation
 from tests.unit.control.virtual_time import run
 
@@ -17,7 +23,7 @@ class Link:
 
     def __init__(self, credit: int) -> None:
         self.credit = credit
-        self.held: dict[asyncio.Future[Answer | Stream], Call] = {}
+        self.held: dict[Sent, Call] = {}
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed = False
 
@@ -25,27 +31,36 @@ class Link:
     def outstanding(self) -> int:
         return len(self.held)
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
-        answer: asyncio.Future[Answer | Stream] = asyncio.get_running_loop().create_future()
-        self.held[answer] = call
-        answer.add_done_callback(lambda done: self.held.pop(done, None))
-        return answer
+    def send(self, call: Call, taken: Taken) -> "Sent":
+        sent = Sent(self, taken)
+        self.held[sent] = call
+        return sent
 
     def answer_one(self) -> Call:
-        answer, call = next(iter(self.held.items()))
-        del self.held[answer]
-        answer.set_result(Answer(200, call.body))
+        sent, call = next(iter(self.held.items()))
+        del self.held[sent]
+        sent.taken(Answer(200, call.body))
         return call
 
     def lose(self) -> None:
         self.lost.set_result(None)
-        for answer in list(self.held):
-            answer.set_exception(ReplicaLost("died"))
+        held, self.held = self.held, {}
+        for sent in held:
+            sent.taken(ReplicaLost("died"))
 
     def close(self) -> None:
         self.closed = True
         if not self.lost.done():
             self.lose()
+
+
+class Sent:
+    def __init__(self, link: Link, taken: Taken) -> None:
+        self.taken = taken
+        self._link = link
+
+    def cancel(self) -> None:
+        self._link.held.pop(self, None)
 
 
 class Connector:
@@ -77,7 +92,7 @@ def story(
                 connector,
                 LIMITS,
                 lambda _, replica: hung.append(replica),
-                asyncio.get_running_loop().time,
+                clock=asyncio.get_running_loop().time,
             )
             await told(deployment, connector, hung)
             deployment.close()
@@ -92,12 +107,40 @@ def story(
     return wrap
 
 
-def ask(deployment: Deployment, body: bytes = b"x", within: float = 60) -> "asyncio.Task[Answer]":
+class Asked(Flight):
+    """A flight that one can wait for."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, deployment: Deployment, call: Call) -> None:
+        super().__init__(deployment, call)
+        self.outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def landed(self, result: Answer | Stream) -> None:
+        assert isinstance(result, Answer)
+        self.outcome.set_result(result)
+
+    def failed(self, error: ApiError) -> None:
+        self.outcome.set_exception(error)
+
+
+def ask(
+    deployment: Deployment,
+    body: bytes = b"x",
+    within: float = 60,
+    operation: Operation | None = None,
+) -> "asyncio.Task[Answer]":
     async def call() -> Answer:
         deadline = asyncio.get_running_loop().time() + within
-        answer, _ = await deployment.call(Call(body, "application/json", None, deadline))
-        assert isinstance(answer, Answer)
-        return answer
+        flight = Asked(
+            deployment, Call(body, "application/json", None, deadline, operation=operation)
+        )
+        deployment.begin(flight)
+        try:
+            return await flight.outcome
+        except asyncio.CancelledError:
+            deployment.cancel(flight)
+            raise
 
     task = asyncio.get_running_loop().create_task(call())
     # A test that does not look at its answer leaves no complaint to a later test's log.
@@ -204,9 +247,7 @@ async def test_a_link_on_the_openai_wire_may_see_to_the_deadline_itself(
 ) -> None:
     deployment.set_replicas({"r1": "a"})
     await asyncio.sleep(1)
-    loop = asyncio.get_running_loop()
-    call = Call(b"x", None, None, loop.time() + 60, operation=Operation.CHAT)
-    asking = loop.create_task(deployment.call(call))
+    asking = ask(deployment, operation=Operation.CHAT)
 
     await asyncio.sleep(61)
     assert not asking.done()
@@ -245,7 +286,7 @@ async def test_a_replica_that_dies_fails_what_it_held_and_nothing_else(
     await asyncio.sleep(1)
     connector.links["b"].answer_one()
 
-    with pytest.raises(ReplicaLost):
+    with pytest.raises(Internal, match="ended before it answered"):
         await held
     assert (await queued).status == 200
 
@@ -265,7 +306,7 @@ async def test_a_replica_whose_connection_broke_is_reached_again(
 
     assert connector.links["a"] is not broken
     connector.links["a"].answer_one()
-    with pytest.raises(ReplicaLost):
+    with pytest.raises(Internal, match="ended before it answered"):
         await held
     assert (await queued).status == 200
 
@@ -300,29 +341,6 @@ async def test_a_call_that_comes_just_as_a_replica_dies_goes_to_another(
     assert (await task).body == b"x"
 
 
-@story()
-async def test_a_waiting_call_whose_replica_dies_before_it_is_used_goes_to_another(
-    deployment: Deployment, connector: Connector, hung: list[str]
-) -> None:
-    deployment.set_replicas({"r1": "a", "r2": "b"})
-    await asyncio.sleep(1)
-    held = [ask(deployment), ask(deployment)]
-    await asyncio.sleep(0.1)
-    waiting = ask(deployment)
-    await asyncio.sleep(0.1)
-
-    # In one turn of the loop `a` is given to the call that waits, and dies, and `b` is free.
-    connector.links["a"].answer_one()
-    asyncio.get_running_loop().call_soon(connector.links["a"].lose)
-    connector.links["b"].answer_one()
-    await asyncio.gather(*held)
-    await asyncio.sleep(0.1)
-
-    assert connector.links["b"].outstanding == 1
-    connector.links["b"].answer_one()
-    assert (await waiting).body == b"x"
-
-
 @story(credit=2)
 async def test_a_replica_that_leaves_ends_what_it_holds_first(
     deployment: Deployment, connector: Connector, hung: list[str]
@@ -345,14 +363,15 @@ async def test_a_replica_that_leaves_ends_what_it_holds_first(
 async def test_draining_waits_for_the_last_lease(
     deployment: Deployment, connector: Connector, hung: list[str]
 ) -> None:
-    deployment.lease()
-    deployment.lease()
+    loop = asyncio.get_running_loop()
+    deployment.lease(loop.time())
+    deployment.lease(loop.time())
     draining = asyncio.get_running_loop().create_task(deployment.drained())
-    deployment.release()
+    deployment.release(loop.time())
     await asyncio.sleep(1)
     assert not draining.done()
 
-    deployment.release()
+    deployment.release(loop.time())
     await asyncio.sleep(0.1)
     assert draining.done()
 
@@ -376,3 +395,90 @@ async def test_a_caller_that_gives_up_leaves_no_trace(
     await asyncio.sleep(0.1)
     connector.links["a"].answer_one()
     assert (await fresh).status == 200
+
+
+@story()
+async def test_calls_that_wait_for_a_replica_on_its_way_are_not_given_up(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({}, coming=True)
+    waiting = ask(deployment)
+    await asyncio.sleep(30)
+    assert deployment.waiting == 1
+
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    connector.links["a"].answer_one()
+    assert (await waiting).status == 200
+
+
+@story()
+async def test_calls_that_wait_hear_that_no_replica_is_to_be_had(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({}, coming=True)
+    waiting = [ask(deployment), ask(deployment)]
+    await asyncio.sleep(1)
+
+    deployment.refuse_waiting("The model could not be loaded.")
+
+    for each in waiting:
+        with pytest.raises(Unavailable, match="could not be loaded"):
+            await each
+    assert deployment.waiting == 0
+
+
+@story(credit=2)
+async def test_load_is_the_integral_of_what_is_asked_at_a_time(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    loop = asyncio.get_running_loop()
+    first = deployment.load
+    assert (first.in_flight, first.waiting, first.arrived, first.busy) == (0, 0, 0, 0.0)
+    deployment.lease(loop.time())
+    await asyncio.sleep(2)
+    deployment.lease(loop.time())
+    await asyncio.sleep(3)
+    deployment.release(loop.time())
+    deployment.release(loop.time())
+    await asyncio.sleep(4)
+
+    load = deployment.load
+    assert load.arrived == 2
+    assert load.busy == pytest.approx(2 + 2 * 3)
+    assert load.idle == pytest.approx(4)
+
+
+async def test_who_keeps_replicas_is_told_once_a_turn_that_calls_wait() -> None:
+    told: list[str] = []
+    deployment = Deployment("d", Connector(), LIMITS, lambda *seen: None, on_waiting=told.append)
+    waiting = [ask(deployment), ask(deployment)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert told == ["d"]
+    deployment.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@story()
+async def test_a_call_that_would_wait_beyond_its_deadline_is_refused_at_once(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    tasks = [ask(deployment, within=1000) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    for _ in range(20):  # one answer in four seconds, and always two that wait
+        await asyncio.sleep(4)
+        connector.links["a"].answer_one()
+        tasks.append(ask(deployment, within=1000))
+        await asyncio.sleep(0)
+
+    with pytest.raises(TooManyRequests) as refusal:
+        await ask(deployment, within=10)
+    assert refusal.value.retry_after in (12, 13)  # three calls at four seconds each
+
+    for _ in range(3):
+        await asyncio.sleep(1)
+        connector.links["a"].answer_one()
+    assert all(answer.status == 200 for answer in await asyncio.gather(*tasks))

@@ -20,6 +20,7 @@ from lakeport.runtimes.base import Answer, Call, Link, ReplicaLost, Stream, Stre
 from lakeport.runtimes.local.link import UnixConnector
 from lakeport.testing.replica import Loop, Replica, Run
 from lakeport.worker import protocol
+from tests.sending import Sent
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 var = contextvars.ContextVar("var", default="nothing")
@@ -39,7 +40,7 @@ class Served:
     ) -> "asyncio.Future[Answer | Stream]":
         """The deadline has passed already: a replica of the tests has none."""
         past = time.monotonic() - 1
-        return self.link.send(Call(body, content_type, None, past, **more))
+        return Sent(self.link, Call(body, content_type, None, past, **more))
 
     async def ask(self, document: Any, **more: Any) -> tuple[int, Any]:
         """Status, and the body or the error's code and message."""

@@ -10,8 +10,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from lakeport.worker import model, protocol
+from lakeport.worker.call import Call
 from lakeport.worker.protocol import FrameReader
-from lakeport.worker.scorer import Call, Scorer
+from lakeport.worker.scorer import Scorer
 
 MAX_BODY = 1024 * 1024
 

@@ -12,8 +12,8 @@ from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 from pandas.testing import assert_frame_equal
 
 from lakeport.worker import codec
-from lakeport.worker.batch import Plain
-from lakeport.worker.model import frame_of
+from lakeport.worker.frames import frame_of
+from lakeport.worker.plan import Columns
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "double": st.one_of(st.floats(allow_nan=False), st.integers(-(2**53), 2**53 - 1)),
@@ -24,28 +24,35 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+def joined(plan: Columns, body: dict[str, Any]) -> Any:
+    asked = plan.take("dataframe_split", body)
+    assert asked is not None
+    return plan.join([asked])
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_frame_whose_columns_are_of_one_kind_is_mlflows(kind: str, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.lists(KINDS[kind], min_size=3, max_size=3), min_size=1))
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType[kind], name) for name in "abc"]
-    plain = Plain([(name, kind) for name in "abc"])
-
-    frame = frame_of(plain, [tuple(row) for row in rows])
-
+    plan = Columns([(name, kind) for name in "abc"])
     body = {"columns": list("abc"), "data": rows}
+
+    frame = frame_of(plan, joined(plan, body))
+
     mlflows = dataframe_from_parsed_json(body, pandas_orient="split", schema=Schema(columns))
     assert_frame_equal(frame, mlflows, check_exact=True)
 
 
 def test_what_a_frame_suffers_leaves_the_next_one_alone() -> None:
-    plain = Plain([("a", "double"), ("b", "double")])
-    first = frame_of(plain, [(1.0, 2.0)])
+    plan = Columns([("a", "double"), ("b", "double")])
+    body = {"columns": ["a", "b"], "data": [[1.0, 2.0]]}
+    first = frame_of(plan, joined(plan, body))
     first.columns.name = "spoilt"
     first["b"] = 0.0
 
-    second = frame_of(plain, [(1.0, 2.0)])
+    second = frame_of(plan, joined(plan, body))
 
     assert list(second.columns) == ["a", "b"]
     assert second.columns.name is None

@@ -61,14 +61,14 @@ def test_gzip_is_inflated_members_and_all() -> None:
 @pytest.mark.parametrize(
     ("body", "encoding", "status"),
     [
-        (gzip.compress(bytes(101)), "gzip", 413),
-        (gzip.compress(bytes(50)) * 3, "gzip", 413),
-        (gzip.compress(bytes(50_000_000)), "gzip", 413),
+        (gzip.compress(bytes(101), mtime=0), "gzip", 413),
+        (gzip.compress(bytes(50), mtime=0) * 3, "gzip", 413),
+        (gzip.compress(bytes(50_000_000), mtime=0), "gzip", 413),
         (b"no gzip", "gzip", 400),
-        (gzip.compress(b"cut short")[:-4], "gzip", 400),
+        (gzip.compress(b"cut short", mtime=0)[:-4], "gzip", 400),
         (b"{}", "br", 415),
         (b"{}", "gzip, gzip", 415),
-        (gzip.compress(b"") * 1025, "gzip", 400),
+        (gzip.compress(b"", mtime=0) * 1025, "gzip", 400),
     ],
 )
 def test_gzip_beyond_the_limit_or_broken_is_refused(

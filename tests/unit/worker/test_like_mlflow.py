@@ -12,8 +12,8 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 from pandas.testing import assert_frame_equal
 
-from lakeport.worker.batch import Plain
-from lakeport.worker.model import frame_of
+from lakeport.worker.frames import frame_of
+from lakeport.worker.plan import Columns
 from tests.models.fixtures import SavedModel
 from tests.unit.worker.scoring import Pair, Reply
 
@@ -315,20 +315,22 @@ PLAIN_COLUMNS: dict[str, st.SearchStrategy[Any]] = {
 def test_the_frame_of_plain_rows_is_mlflows_to_the_bit(rows: list[dict[str, Any]]) -> None:
     columns: list[ColSpec | TensorSpec] = [ColSpec(DataType[kind], kind) for kind in PLAIN_COLUMNS]
     schema = Schema(columns)
-    plain = Plain([(kind, kind) for kind in PLAIN_COLUMNS])
+    plan = Columns([(kind, kind) for kind in PLAIN_COLUMNS])
 
     lists = [[row[kind] for kind in PLAIN_COLUMNS] for row in rows]
 
     for body in (records(*rows), split(list(PLAIN_COLUMNS), *lists)):
-        typed = plain.rows(body)
+        form, data = next(iter(body.items()))
+        asked = plan.take(form, data)
+        assert asked is not None
+        joined = plan.join([asked])
         # None: a NaN beside a large integer may take MLflow's way, though it need not.
-        if typed is not None:
-            form, data = next(iter(body.items()))
+        if joined is not None:
             orient = form.removeprefix("dataframe_")
             expected = dataframe_from_parsed_json(data, pandas_orient=orient, schema=schema)
             # MLflow puts the columns into the signature's order later, when it predicts.
             expected = expected[list(PLAIN_COLUMNS)]
-            assert_frame_equal(frame_of(plain, typed), expected, check_exact=True)
+            assert_frame_equal(frame_of(plan, joined), expected, check_exact=True)
 
 
 def test_probabilities_of_merged_requests_are_those_of_single_ones(pair: LoadPair) -> None:
@@ -355,18 +357,18 @@ def test_a_bad_request_fails_alone(pair: LoadPair) -> None:
 def test_forms_that_can_be_merged_are(pair: LoadPair) -> None:
     scorer = pair("iris").scorer
     predicted: list[int] = []
-    predict = scorer.model.predict_rows
+    predict = scorer.model.predict_planned
 
-    def counted(rows: Any) -> Any:
-        predicted.append(len(rows))
-        return predict(rows)
+    def counted(data: Any) -> Any:
+        predicted.append(len(data))
+        return predict(data)
 
-    scorer.model.predict_rows = counted  # type: ignore[method-assign]
+    scorer.model.predict_planned = counted  # type: ignore[method-assign]
     try:
         bodies = [split(IRIS, FLOWER), split(IRIS[::-1], FLOWER, FLOWER), records(flower())]
         answered = pair("iris").ours_merged([encodable(body) for body in bodies])
     finally:
-        del scorer.model.predict_rows
+        del scorer.model.predict_planned
 
     assert [len(reply.body["predictions"]) for reply in answered] == [1, 2, 1]
     assert predicted == [4]

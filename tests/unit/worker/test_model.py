@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lakeport.worker import model
+from tests.models.build import CODE
 from tests.models.fixtures import SavedModel
 
 
@@ -19,7 +20,7 @@ from tests.models.fixtures import SavedModel
         ("regressor", True),
         ("xgboost", True),
         ("lightgbm", True),
-        ("no_signature", False),
+        ("no_signature", True),
         ("params", False),
         ("frame", False),
         ("tensor", False),
@@ -38,12 +39,47 @@ def test_only_known_flavors_with_plain_columns_merge(
 
 @pytest.mark.parametrize(
     ("name", "merge", "row_wise"),
-    [("iris", False, False), ("params", True, True), ("tensor", True, False)],
+    [
+        ("iris", False, False),
+        ("params", True, True),
+        ("tensor", True, True),
+        ("chat", True, False),
+        ("streams", True, False),
+        ("typed", True, False),
+    ],
 )
 def test_the_operators_word_on_merging_counts(
     saved_model: SavedModel, name: str, merge: bool, row_wise: bool
 ) -> None:
     assert model.load(saved_model(name), merge=merge).row_wise is row_wise
+
+
+@pytest.mark.parametrize(
+    ("declared", "merge", "row_wise"),
+    [
+        (True, None, True),
+        (True, False, False),
+        (False, None, False),
+        (False, True, True),
+        ("yes", None, False),
+    ],
+)
+def test_an_author_may_declare_a_model_row_wise(
+    tmp_path: Path, declared: object, merge: bool | None, row_wise: bool
+) -> None:
+    import mlflow.pyfunc
+    import numpy as np
+    from mlflow.models import infer_signature
+
+    mlflow.pyfunc.save_model(
+        tmp_path / "model",
+        python_model=str(CODE / "frame.py"),
+        signature=infer_signature({"x": np.array([1.5])}),
+        metadata={"lakeport": {"row_wise": declared}},
+        pip_requirements=[],
+    )
+
+    assert model.load(tmp_path / "model", merge=merge).row_wise is row_wise
 
 
 @pytest.mark.parametrize("part", ["function", "iterative", "own", "analyzer"])

@@ -18,6 +18,7 @@ FRAMES = st.builds(
     id=st.integers(0, 2**64 - 1),
     note=st.sampled_from([b"", b'{"a":1}']),
     body=st.binary(max_size=200),
+    batch=st.just(0),
 ).map(lambda frame: frame._replace(form=1 if frame.note else 0))
 
 
@@ -41,6 +42,22 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(
     ]
 
     assert read == frames
+
+
+@given(
+    st.integers(0, 2**64 - 1),
+    st.binary(max_size=20),
+    st.sampled_from([b"", b'{"a":1}']),
+    st.integers(0, 127),
+)
+def test_an_answer_says_how_many_requests_shared_its_predict(
+    id: int, body: bytes, note: bytes, batch: int
+) -> None:
+    data = protocol.answer(id, body, note=note, time=2**40, batch=batch)
+
+    (read,) = FrameReader(1024).feed(data)
+
+    assert read == Frame(protocol.ANSWER, 1 if note else 0, 200, 2**32 - 1, id, note, body, batch)
 
 
 def test_a_large_frame_in_small_pieces_takes_linear_time() -> None:

@@ -49,7 +49,7 @@ class Engine:
     ) -> None:
         self._client = client
         self._name = name
-        self._retry: Retry = options.retry or getattr(client, "retry", None) or Retry()
+        self._retry = options.retry or client.retry
         self._on_error = options.on_error
         self._query = options.query
         self._gate = gate or Gate(Pace(options.concurrency, self._retry))

@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, Unpack
 
-from lakeport.client.batch import formats
 from lakeport.client.batch.engine import Engine
 from lakeport.client.batch.files import Source
+from lakeport.client.batch.formats import check, open_source
 from lakeport.client.batch.journal import Journal, fingerprint
 from lakeport.client.batch.loop import Loop, Submit
 from lakeport.client.batch.options import FileOptions, Options
@@ -95,7 +95,7 @@ class FileJob:
     def run(self, client: Asks, submit: Submit) -> BatchReport:
         """Raises InvalidInput, and what ends a batch; what was done until then is kept."""
         engine = Engine(client, self._name, self._options)
-        with closing(formats.open_source(self._source)) as source:
+        with closing(open_source(self._source)) as source:
             sends = self._sends(source, engine, submit)
             header = self._header(client.host)
             self._read = header["source"]
@@ -117,7 +117,7 @@ class FileJob:
 
     def _check(self) -> None:
         for path in (self._source, self._target):
-            formats.check(path)
+            check(path)
         if not self._target.exists():
             return
         if self._target.is_dir():

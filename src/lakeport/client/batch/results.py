@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from lakeport.client.answers import Answer
 from lakeport.client.endpoint import Endpoint
 from lakeport.client.errors import LakeportError
+from lakeport.client.retry import Retry
 from lakeport.client.signature import Signature
 
 
@@ -18,11 +19,15 @@ class Asks(Protocol):
     @property
     def host(self) -> str: ...
 
+    @property
+    def retry(self) -> Retry: ...
+
+    @property
+    def query(self) -> Callable[..., Awaitable[Answer]]: ...
+
     def get(self, name: str, *, refresh: bool = True) -> Awaitable[Endpoint]: ...
 
     def signature(self, name: str, *, entity: str | None = None) -> Awaitable[Signature]: ...
-
-    def query(self, name: str, data: Any = None, **options: Any) -> Awaitable[Answer]: ...
 
 
 class HasAsync(Protocol):

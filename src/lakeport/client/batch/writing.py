@@ -6,8 +6,8 @@ from contextlib import closing, suppress
 from itertools import chain, count
 from pathlib import Path
 
-from lakeport.client.batch import formats
 from lakeport.client.batch.files import Piece, Source
+from lakeport.client.batch.formats import kind_of, open_target
 from lakeport.client.batch.journal import Entries, Journal, Outcome
 from lakeport.client.batch.jsonl_file import JsonlSource
 from lakeport.client.errors import InvalidInput
@@ -36,11 +36,11 @@ class Writing:
     def run(self, target: Path, column: str) -> Iterator[int]:
         """Rows that are written, as it goes on. `column` is the predictions'."""
         target = target.resolve()  # what a link leads to is replaced, not the link
-        kind = formats.kind_of(target)
+        kind = kind_of(target)
         names = self._names(column, kind)
         new = target.with_name(f".{target.name}.{os.getpid()}.new")
         try:
-            with closing(formats.open_target(new, kind, self._source, names)) as file:
+            with closing(open_target(new, kind, self._source, names)) as file:
                 if file.surveys:
                     for _, piece, outcome in self._pieces():
                         file.survey(piece, outcome)

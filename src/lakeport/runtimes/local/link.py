@@ -16,8 +16,9 @@ from lakeport.runtimes.base import (
     Call,
     Link,
     ReplicaLost,
-    Stream,
     StreamFailed,
+    Take,
+    Taken,
 )
 from lakeport.worker import protocol
 from lakeport.worker.protocol import Frame, FrameReader, ProtocolError
@@ -64,7 +65,7 @@ class WorkerLink(asyncio.Protocol):
         self._welcome: asyncio.Future[int] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._last_id = 0
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Taken] = {}
         self._streams: dict[int, _Chunks] = {}
         self._credit = 0
 
@@ -82,35 +83,23 @@ class WorkerLink(asyncio.Protocol):
     def lost(self) -> "asyncio.Future[None]":
         return self._lost
 
-    def send(self, call: Call) -> "asyncio.Future[Answer | Stream]":
+    def send(self, call: Call, taken: Taken) -> "_Sending":
         self._last_id = id = self._last_id + 1
-        future = _Pending(self, id)
+        sending = _Sending(self, id)
         if self._transport is None:
-            future.set_exception(ReplicaLost(_LOST))
-            return future
-        self._pending[id] = future
-        note = b""
-        if (
-            call.content_type != "application/json"
-            or call.content_encoding is not None
-            or call.route is not None
-        ):
-            note = orjson.dumps(
-                {
-                    "content_type": call.content_type,
-                    "content_encoding": call.content_encoding,
-                    "operation": call.route,
-                }
-            )
-        size = len(call.body)
+            taken(ReplicaLost(_LOST))
+            return sending
+        self._pending[id] = taken
+        body = call.body
+        size = len(body)
         left = int((call.deadline - time.monotonic()) * 1000)
-        head = protocol.head(protocol.CALL, id, body_size=size, note=note, time=left)
+        head = protocol.head(protocol.CALL, id, body_size=size, note=_note_of(call), time=left)
         if size <= _SMALL:
-            self._transport.write(head + call.body)
+            self._transport.write(head + body)
         else:
             self._transport.write(head)
-            self._transport.write(call.body)
-        return future
+            self._transport.write(body)
+        return sending
 
     def close(self) -> None:
         """What is outstanding fails with ReplicaLost, soon."""
@@ -146,31 +135,30 @@ class WorkerLink(asyncio.Protocol):
         if not self._welcome.done():
             self._welcome.set_exception(ReplicaLost("The replica did not greet."))
             self._welcome.exception()  # nobody may be waiting for it any more
-        pending, self._pending = self._pending, {}
-        streams, self._streams = self._streams, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(ReplicaLost(_LOST))
-        for chunks in streams.values():
-            chunks.end(ReplicaLost(_LOST))
         if not self._lost.done():
             self._lost.set_result(None)
+        pending, self._pending = self._pending, {}
+        streams, self._streams = self._streams, {}
+        for taken in pending.values():
+            taken(ReplicaLost(_LOST))
+        for chunks in streams.values():
+            chunks.end(ReplicaLost(_LOST))
 
     # --- frames ---------------------------------------------------------------------------------
 
     def _received(self, frame: Frame) -> None:
         if frame.kind == protocol.ANSWER:
-            future = self._pending.pop(frame.id, None)  # None: it was cancelled
-            if future is not None:
-                future.set_result(_answer(frame))
+            taken = self._pending.pop(frame.id, None)  # None: it was cancelled
+            if taken is not None:
+                taken(_answer(frame))
         elif frame.kind == protocol.CHUNK:
             if (chunks := self._streams.get(frame.id)) is not None:
                 chunks.add(frame.body)
         elif frame.kind == protocol.STREAM:
-            future = self._pending.pop(frame.id, None)
-            if future is not None:
+            taken = self._pending.pop(frame.id, None)
+            if taken is not None:
                 self._streams[frame.id] = chunks = _Chunks(self._loop)
-                future.set_result(WorkerStream(self, frame.id, chunks, _note(frame)))
+                taken(WorkerStream(self, frame.id, chunks, _note(frame)))
         elif frame.kind == protocol.END:
             chunks = self._streams.pop(frame.id, None)
             if chunks is not None:
@@ -196,20 +184,17 @@ class WorkerLink(asyncio.Protocol):
             self._transport.write(data)
 
 
-class _Pending(asyncio.Future["Answer | Stream"]):
-    """The future of one call, which tells the worker when it is cancelled. (A done callback would
-    cost every call a turn of the loop.)"""
+class _Sending:
+    """A call that the worker holds."""
+
+    __slots__ = ("_id", "_link")
 
     def __init__(self, link: WorkerLink, id: int) -> None:
-        super().__init__(loop=link._loop)
         self._link = link
         self._id = id
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        cancelled = super().cancel(msg)
-        if cancelled:
-            self._link.cancel(self._id)
-        return cancelled
+    def cancel(self) -> None:
+        self._link.cancel(self._id)
 
 
 class _Chunks:
@@ -272,6 +257,9 @@ class WorkerStream:
             raise chunks.error
         raise StopAsyncIteration
 
+    def push(self, take: Take) -> bool:
+        return False
+
     def close(self) -> None:
         self._chunks.ready.clear()
         if not self._chunks.ended:
@@ -289,6 +277,25 @@ class WorkerStream:
             self._taken = 0
 
 
+def _note_of(call: Call) -> bytes:
+    """What a worker must know beside the body; b"" where it is plain JSON."""
+    if (
+        call.content_type == "application/json"
+        and call.content_encoding is None
+        and call.route is None
+        and call.traceparent is None
+    ):
+        return b""
+    note = {
+        "content_type": call.content_type,
+        "content_encoding": call.content_encoding,
+        "operation": call.route,
+    }
+    if call.traceparent is not None:
+        note["traceparent"] = call.traceparent
+    return orjson.dumps(note)
+
+
 def _parse(address: str) -> tuple[str, str]:
     scheme, _, rest = address.partition(":")
     path, mark, secret = rest.rpartition("#")
@@ -299,7 +306,7 @@ def _parse(address: str) -> tuple[str, str]:
 
 def _answer(frame: Frame) -> Answer:
     if not frame.form:
-        return Answer(frame.status, frame.body, seconds=frame.time / 1e6)
+        return Answer(frame.status, frame.body, seconds=frame.time / 1e6, batch=frame.batch or 1)
     note = _note(frame)
     error = note.get("error")
     return Answer(
@@ -310,6 +317,7 @@ def _answer(frame: Frame) -> Answer:
         frame.time / 1e6,
         note.get("client_request_id"),
         note.get("usage_context"),
+        batch=frame.batch or 1,
     )
 
 

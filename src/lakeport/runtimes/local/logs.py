@@ -12,16 +12,19 @@ from hashlib import sha256
 from pathlib import Path
 
 from lakeport.runtimes.local.wording import plain
-from lakeport.telemetry.rotated import RotatedFile, Write
+from lakeport.telemetry.rotated import Part, Position, RotatedFile, Write
 
 #: Bytes that `text` gives at most.
 NEWEST = 1024 * 1024
+#: Bytes of one part that `LogReader` gives at most; more than a line.
+PART = 256 * 1024
 #: A line longer than this is cut into several.
 LINE = 64 * 1024
 #: Days that the logs of a deployment that is gone are kept.
 KEEP_DAYS = 30
 #: In a deployment's folder: it is gone, its logs may go too.
 FORGOTTEN = "forgotten"
+REPLICAS, BUILD = "replicas.log", "build.log"
 
 
 class Lines:
@@ -106,19 +109,19 @@ class Logs:
     def replica(self, deployment: str, replica: str) -> Lines:
         """A sink for one replica's output; `end` it when the replica is gone."""
         writing = self._writing.setdefault(deployment, set())
-        lines = Lines(self._file(deployment, "replicas.log"), replica, on_end=writing.discard)
+        lines = Lines(self._file(deployment, REPLICAS), replica, on_end=writing.discard)
         writing.add(lines)
         return lines
 
     def build(self, deployment: str) -> Lines:
-        return Lines(self._file(deployment, "build.log"))
+        return Lines(self._file(deployment, BUILD))
 
     def text(self, deployment: str) -> str:
         begun = "".join(lines.begun() for lines in self._writing.get(deployment, ()))
-        return self._tail(deployment, "replicas.log") + begun
+        return self._tail(deployment, REPLICAS) + begun
 
     def build_text(self, deployment: str) -> str:
-        return self._tail(deployment, "build.log")
+        return self._tail(deployment, BUILD)
 
     def forget(self, deployment: str) -> None:
         for key in [key for key in self._files if key[0] == deployment]:
@@ -138,6 +141,30 @@ class Logs:
             path = self._folder / safe_name(deployment) / name
             self._files[key] = RotatedFile(path, write=self._write)
         return self._files[key]
+
+
+class LogReader:
+    """Reads the same files line by line, those of deployments of earlier lives among them. It has
+    no part in their writing, and keeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def newest(self, deployment: str, *, lines: int, build: bool) -> Part:
+        """The newest lines of its replicas, or of its build: whole ones only."""
+        return self._file(deployment, build).newest(PART, lines=lines)
+
+    def read(self, deployment: str, after: Position | None, *, lines: int, build: bool) -> Part:
+        """Those after a position, or from the oldest on that is kept."""
+        return self._file(deployment, build).read(after, PART, lines=lines)
+
+    def ended(self, deployment: str) -> bool:
+        """Whether nothing more will be written."""
+        folder = self._folder / safe_name(deployment)
+        return not folder.is_dir() or (folder / FORGOTTEN).exists()
+
+    def _file(self, deployment: str, build: bool) -> RotatedFile:
+        return RotatedFile(self._folder / safe_name(deployment) / (BUILD if build else REPLICAS))
 
 
 def safe_name(id: str) -> str:

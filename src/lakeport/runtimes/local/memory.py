@@ -127,4 +127,9 @@ def _usage(watched: Watched) -> Usage | None:
             cpu += process.cpu_percent()
         except psutil.Error:
             continue  # gone meanwhile
-    return Usage(cpu_percent=cpu, memory_bytes=memory, memory_limit_bytes=watched.limit)
+    return Usage(
+        cpu_percent=cpu,
+        memory_bytes=memory,
+        memory_limit_bytes=watched.limit,
+        pid=watched.process.pid,
+    )

@@ -8,12 +8,12 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from signal import SIGKILL
-from typing import BinaryIO, ClassVar, Protocol
+from typing import BinaryIO, ClassVar, Protocol, TypeVar
 
-from lakeport.processes.child import Child, how_it_ended, start
+from lakeport.processes.child import Child, Output, how_it_ended, start
 from lakeport.processes.pipes import PipeReader
 from lakeport.runtimes.base import StartFailed, Usage
 from lakeport.runtimes.local.logs import Lines
@@ -24,6 +24,8 @@ from lakeport.runtimes.local.wording import exception_line, for_people, gigabyte
 STATUS_LINE = 64 * 1024
 #: A worker's exit code when its model ran into the limit on its memory.
 EXIT_OUT_OF_MEMORY = 70
+#: How the reason begins for which a replica ended that needed more memory than it may use.
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,41 @@ class Launch:
     order: Order
     #: Seconds it may take to become ready.
     timeout: float
+    #: Bytes of memory above which a fresh one should take its place; 0: never.
+    recycle: int = 0
+
+    def order_line(self) -> bytes:
+        """What it reads from its stdin."""
+        return json.dumps(asdict(self.order)).encode() + b"\n"
+
+
+class Crashed(StartFailed):
+    """A signal that we did not send ended the worker while it loaded the model."""
+
+
+class Begin(Protocol):
+    """A way to start a worker's process, which has its order and writes to the descriptor
+    `status`."""
+
+    async def __call__(self, launch: Launch, output: Output, status: int) -> Child:
+        """Raises StartFailed, or what the way's own words are."""
+
+
+async def spawn(launch: Launch, output: Output, status: int) -> Child:
+    """As a program of its own."""
+    try:
+        child = await start(
+            [str(launch.interpreter), "-I", "-u", str(launch.worker), str(status)],
+            env=launch.environment,
+            cwd=launch.folder,
+            output=output,
+            pass_fds=(status,),
+        )
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StartFailed(f"the worker could not be started: {reason}") from error
+    child.write(launch.order_line())
+    return child
 
 
 class Terms(Protocol):
@@ -89,6 +126,9 @@ class LocalReplica:
         self._watched = watch.watch(child.pid, limit=order.memory_limit, over=self._used_too_much)
         #: Why it ended or will end, where its exit code alone would not tell.
         self.why: str | None = None
+        #: Bytes of memory above which its usage says that it should be recycled; 0: never.
+        self.recycle = 0
+        self._too_much = False
         child.exited.add_done_callback(self._ended)
 
     @property
@@ -110,31 +150,44 @@ class LocalReplica:
         return asyncio.shield(self._exited)
 
     def usage(self) -> Usage | None:
-        return self._watched.usage if self._watched is not None else None
+        usage = self._watched.usage if self._watched is not None else None
+        if usage is not None and 0 < self.recycle < usage.memory_bytes:
+            return replace(usage, recycle=True)
+        return usage
 
     async def stop(self, *, grace: float) -> None:
         self.why = self.why or "stopped"
         await self._child.stop(grace=grace)
         await self.exited
 
+    def end(self, why: str) -> None:
+        """Kill it, and don't wait for that."""
+        self.why = self.why or why
+        self._child.kill()
+
     @staticmethod
     def how(code: int) -> str:
         """An exit code in words."""
-        return how_it_ended(code) + (" (out of memory)" if code == EXIT_OUT_OF_MEMORY else "")
+        return how_it_ended(code) + (f" ({OUT_OF_MEMORY})" if code == EXIT_OUT_OF_MEMORY else "")
 
     def _used_too_much(self) -> None:
-        self.why = self.why or (
-            f"killed: used more than {gigabytes(self._order.memory_limit)} of memory"
-        )
-        self._child.kill()
+        self._too_much = self.why is None
+        self.end(f"killed: used more than {gigabytes(self._order.memory_limit)} of memory")
 
     def _ended(self, code: "asyncio.Future[int]") -> None:
         reason = self.why or self.how(code.result())
+        if self._too_much:
+            reason = f"{OUT_OF_MEMORY}: {reason.removeprefix('killed: ')}"
+        elif self.why is None and code.result() == EXIT_OUT_OF_MEMORY:
+            reason = f"{OUT_OF_MEMORY}: {how_it_ended(code.result())}"
         self._watch.unwatch(self._watched)
         with suppress(OSError):
             os.unlink(self._order.socket)
         self._log.say(f"[lakeport] the {self.word} is gone: {reason}")
         self._exited.set_result(reason)
+
+
+R = TypeVar("R", bound=LocalReplica)
 
 
 async def start_replica(
@@ -143,34 +196,30 @@ async def start_replica(
     *,
     log: Lines,
     watch: MemoryWatch,
-    started: Callable[[LocalReplica], None],
-) -> LocalReplica:
-    """Start a worker and wait until it is ready; cancelling kills it. Raises StartFailed.
+    started: Callable[[R], None],
+    begin: Begin = spawn,
+    kind: type[R],
+) -> R:
+    """Start a worker and wait until it is ready; cancelling kills it. Raises StartFailed, and what
+    `begin` raises.
 
-    `started` is told of the replica as soon as its process exists.
+    `started` is told of the replica, a `kind`, as soon as its process exists.
     """
     readable, writable = os.pipe()
     status = _Status(os.fdopen(readable, "rb", buffering=0))
     try:
-        child = await start(
-            [str(launch.interpreter), "-I", "-u", str(launch.worker), str(writable)],
-            env=launch.environment,
-            cwd=launch.folder,
-            output=log.feed,
-            pass_fds=(writable,),
-        )
-    except OSError as error:
+        child = await begin(launch, log.feed, writable)
+    except BaseException:
         status.close()
         log.end()
-        reason = error.strerror or type(error).__name__
-        raise StartFailed(f"the worker could not be started: {reason}") from error
+        raise
     finally:
         os.close(writable)
-    log.say(f"[lakeport] worker started, pid {child.pid}")
+    log.say(f"[lakeport] {kind.word} started, pid {child.pid}")
     child.output_ended.add_done_callback(lambda _: log.end())
-    replica = LocalReplica(id, launch.order, child, log=log, watch=watch)
+    replica = kind(id, launch.order, child, log=log, watch=watch)
+    replica.recycle = launch.recycle
     started(replica)
-    child.write(json.dumps(asdict(launch.order)).encode() + b"\n")
     try:
         async with asyncio.timeout(launch.timeout):
             await _ready(replica, child, status, log)
@@ -230,7 +279,9 @@ async def _ready(replica: LocalReplica, child: Child, status: _Status, log: Line
         raise StartFailed(for_people(str(word.get("message") or "the model failed to load")))
     code = await child.exited
     await child.output_ended
-    raise StartFailed(_why_it_died(replica, code, list(log.last)))
+    crashed = replica.why is None and code < 0 and code != -SIGKILL
+    died = _why_it_died(replica, code, list(log.last))
+    raise Crashed(died) if crashed else StartFailed(died)
 
 
 def _why_it_died(replica: LocalReplica, code: int, last: list[str]) -> str:

@@ -12,15 +12,19 @@ from typing import Literal
 from lakeport.models.base import ModelNotFound, ModelRegistry, ModelVersion, RegistryUnavailable
 from lakeport.models.mlmodel import BadModel, MLmodel, read_mlmodel
 from lakeport.models.signature import read_signature
+from lakeport.processes.adopted import can_adopt
 from lakeport.processes.environment import scrubbed
 from lakeport.processes.leftovers import MARK
 from lakeport.providers.base import Vault
 from lakeport.runtimes.base import DeploymentSpec, ModelInterface, StartFailed
+from lakeport.runtimes.local.breeds import Breed, breed_of
 from lakeport.runtimes.local.environments import Environments
 from lakeport.runtimes.local.logs import safe_name
 from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.once import Once, Say
-from lakeport.runtimes.local.replica import Launch, LocalReplica, Order, start_replica
+from lakeport.runtimes.local.replica import Launch, LocalReplica, Order
+from lakeport.runtimes.local.starter import Starter, memory_share
+from lakeport.runtimes.local.zygotes import Zygotes
 from lakeport.runtimes.variables import revealed
 
 WORKER = Path(__file__).parents[2] / "worker" / "__main__.py"
@@ -28,6 +32,10 @@ WORKER = Path(__file__).parents[2] / "worker" / "__main__.py"
 CLOSE_GRACE = 3.0
 #: A fetch in progress; what is left of one at the next start is removed.
 PARTIAL = ".partial-"
+#: In the folder of working directories, the zygotes'.
+ZYGOTES = ".zygotes"
+#: A served entity's variable that says whether its requests may be merged.
+MERGE = "LAKEPORT_MERGE"
 
 #: Several replicas share few cores: one thread each, unless somebody knows better.
 ONE_THREAD = dict.fromkeys(
@@ -54,6 +62,8 @@ class _Prepared:
     model: MLmodel
     folder: Path
     interpreter: Path
+    #: None: its workers are spawned.
+    breed: Breed | None
 
 
 class LocalRuntime:
@@ -66,6 +76,9 @@ class LocalRuntime:
     home/run            sockets, and the mark of this life: see `Machine`
 
     `start_timeout` is seconds; `memory_limit` and `max_body` are bytes, 0 is no memory limit.
+    Replicas are forked where `replica_start`, the machine and the model allow it; see
+    docs/internals/zygote.md. Templates use at most the fraction `template_memory` of the machine's
+    memory, 0 is none. `recycle` is bytes above which a replica's usage says so, 0 is never.
     `registry` is None where models come from folders alone; `vault` knows the secrets that
     environment variables refer to. `machine` is given where another runtime of the same home shares
     it; `memory_interval` and `log_write` are for those without.
@@ -82,6 +95,9 @@ class LocalRuntime:
         start_timeout: float = 1800,
         memory_limit: int = 0,
         max_body: int = 16 * 1024 * 1024,
+        replica_start: Literal["zygote", "spawn"] = "zygote",
+        template_memory: float = 0.1,
+        recycle: int = 0,
         worker: Path = WORKER,
         memory_interval: float = 1.0,
         log_write: Callable[[int, bytes], int] = os.write,
@@ -111,7 +127,16 @@ class LocalRuntime:
         self._fetching: Once[Path] = Once()
         self._prepared: dict[str, _Prepared] = {}
         self._interfaces: dict[str, ModelInterface] = {}
+        self._recycle = recycle
         self._replicas: set[LocalReplica] = set()
+        forks = replica_start == "zygote" and can_adopt()
+        self._starter = Starter(
+            Zygotes(worker, self._work / ZYGOTES, self._plain_environment) if forks else None,
+            template_memory=memory_share(template_memory),
+            logs=self._logs,
+            watch=self._watch,
+            kept=self._keep,
+        )
 
     async def open(self) -> None:
         await self._machine.open()
@@ -126,6 +151,7 @@ class LocalRuntime:
     async def close(self) -> None:
         await self._fetching.close()
         await self._environments.close()
+        await self._starter.close()
         await asyncio.gather(*(replica.stop(grace=CLOSE_GRACE) for replica in self._replicas))
         await self._machine.close()
 
@@ -140,7 +166,15 @@ class LocalRuntime:
         except StartFailed as error:
             log.say(f"FAILED: {error}")
             raise
-        self._prepared[spec.id] = _Prepared(model, folder, interpreter)
+        plain = self._plain_environment()
+        breed = breed_of(
+            model,
+            interpreter,
+            workload_type=spec.workload_type,
+            asked={n: v for n, v in spec.environment.items() if plain.get(n) != v},
+        )
+        self._prepared[spec.id] = _Prepared(model, folder, interpreter, breed)
+        self._starter.prepare(spec.id, breed)
 
     async def _files(self, spec: DeploymentSpec, say: Say) -> Path:
         """The folder with the model's files."""
@@ -192,6 +226,7 @@ class LocalRuntime:
             max_body=self._max_body,
             memory_limit=self._memory_limit,
             parent=os.getpid(),
+            merge=_merge(spec),
         )
         launch = Launch(
             interpreter=prepared.interpreter,
@@ -200,11 +235,9 @@ class LocalRuntime:
             folder=folder,
             order=order,
             timeout=self._start_timeout,
+            recycle=self._recycle,
         )
-        log = self._logs.replica(spec.id, replica_id)
-        return await start_replica(
-            replica_id, launch, log=log, watch=self._watch, started=self._keep
-        )
+        return await self._starter.start(spec.id, replica_id, launch, prepared.breed)
 
     def _keep(self, replica: LocalReplica) -> None:
         self._replicas.add(replica)
@@ -213,9 +246,14 @@ class LocalRuntime:
     async def _environment(self, spec: DeploymentSpec, folder: Path) -> dict[str, str]:
         # HOME is a folder of the deployment's own: caches have a place, and the operator's
         # credential files are not what `~` means.
-        defaults = ONE_THREAD | scrubbed(SERVING | {"HOME": str(folder)})
         asked = await revealed(spec.environment, self._vault)
-        return defaults | asked | {MARK: self._mark}
+        asked.pop(MERGE, None)
+        return self._plain_environment() | {"HOME": str(folder)} | asked | {MARK: self._mark}
+
+    def _plain_environment(self) -> dict[str, str]:
+        """Of a worker for which nothing was asked."""
+        home = str(self._work / ZYGOTES)
+        return ONE_THREAD | scrubbed(SERVING | {"HOME": home, MARK: self._mark})
 
     # --- what was written -----------------------------------------------------------------------
 
@@ -226,6 +264,7 @@ class LocalRuntime:
         return self._logs.build_text(deployment_id)
 
     def forget(self, deployment_id: str) -> None:
+        self._starter.forget(deployment_id)
         self._prepared.pop(deployment_id, None)
         self._interfaces.pop(deployment_id, None)
         self._logs.forget(deployment_id)
@@ -246,6 +285,18 @@ class LocalRuntime:
 
 def _model(spec: DeploymentSpec) -> str:
     return f"model {spec.model_name} version {spec.model_version}"
+
+
+def _merge(spec: DeploymentSpec) -> bool | None:
+    """What the deployment says of merging its requests; None: nothing."""
+    said = spec.environment.get(MERGE)
+    if said is None:
+        return None
+    if said.lower() not in {"true", "false"}:
+        raise StartFailed(
+            f"the environment variable {MERGE} must be true or false; it is {said[:40]!r}"
+        )
+    return said.lower() == "true"
 
 
 def _absolute(path: str) -> Path:
