@@ -5,8 +5,9 @@
 #   make test     check, then every test, in both environments of the contract tests
 #   make check    format, lint, strict types, docs
 #   make format   rewrite files as `check` wants them
-#   make soak     the long tests: servers killed at random moments, many times
-#   make bench    load figures beside `mlflow models serve`
+#   make soak     the long tests: kills, overload and changes, under load at a fixed rate
+#   make bench    load figures beside a dozen others, which it installs into ~/.cache/lakeport-bench
+#   make bench-cold   seconds from asking for a replica to its first prediction
 #   make bench-gateway, make bench-engine   chats beside other gateways, and beside an engine alone
 #   make bench-toolkit   the client beside its HTTP library and databricks-sdk; a batch of a million rows
 #   make docs     the pages under site/
@@ -30,9 +31,11 @@ SDK_READY := $(SDK_VENV)/.ready
 FEAST_VENV := .venv-feast
 FEAST_READY := $(FEAST_VENV)/.ready
 PYTEST ?= -q
+# Two at a time, a file of tests each: they wait for processes more than they compute.
+AT_ONCE ?= -n 2 --dist loadfile
 UV_VERSION := $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt)
 
-.PHONY: setup demo test check format soak bench bench-gateway bench-engine bench-toolkit docs lock parity clean
+.PHONY: setup demo test check format soak bench bench-cold bench-gateway bench-engine bench-toolkit docs lock parity clean
 
 setup: $(READY)
 
@@ -57,7 +60,7 @@ demo: $(READY)
 	$(BIN)/lakeport demo
 
 test: check $(SDK_READY) $(FEAST_READY)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(PYTEST) $(AT_ONCE)
 	LAKEPORT_TEST_PYTHON=$(CURDIR)/$(BIN)/python $(SDK_VENV)/bin/python -m pytest $(PYTEST) tests/contract
 	$(FEAST_VENV)/bin/python -m pytest $(PYTEST) --noconftest tests/feast
 
@@ -76,6 +79,9 @@ soak: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+bench-cold: $(READY)
+	$(BIN)/python benchmarks/cold.py
 
 bench-gateway: $(READY)
 	$(BIN)/python benchmarks/gateway.py
