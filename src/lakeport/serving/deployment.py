@@ -422,10 +422,8 @@ class Deployment:
         now = self._clock()
         hung = set()
         for flight in list(self._flights):
-            if flight.expires > now:
-                break  # flights leave in the order of their deadlines: all have the same timeout
             slot = flight.slot
-            if slot is not None and not flight.over:
+            if flight.expires <= now and slot is not None and not flight.over:
                 hung.add(slot.replica)
                 self.cancel(flight)
                 flight.failed(self._timed_out())

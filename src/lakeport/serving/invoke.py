@@ -184,14 +184,15 @@ class Front:
 
     def begin(self, caller: Caller, invocation: Invocation, done: Done) -> Asked:
         """Begin to answer one invocation: see `InvokePort.begin`."""
+        began = self._clock()
         route = self._routes.get(invocation.endpoint)
         try:
             if route is None:
                 raise EndpointNotFound(ENDPOINT_GONE)
             admit(route.endpoint, route.access, caller)
             if route.condition is not Condition.SERVING:
-                return Task(self._begin_later(route, caller, invocation), done)
-            return self._begin(route, invocation, done)
+                return Task(self._begin_later(route, caller, invocation, began), done)
+            return self._begin(route, invocation, began, done)
         except ApiError as error:
             done(error)
         except Exception as error:  # noqa: BLE001 - a caller is owed an answer
@@ -203,20 +204,22 @@ class Front:
         return await outcome_of(partial(self.begin, caller, invocation))
 
     async def _begin_later(
-        self, route: EndpointRoute, caller: Caller, invocation: Invocation
+        self, route: EndpointRoute, caller: Caller, invocation: Invocation, began: float
     ) -> Reply | StreamReply:
         serving = await self._wait_until_serving(route, caller)
-        return await outcome_of(partial(self._begin, serving, invocation))
+        return await outcome_of(partial(self._begin, serving, invocation, began))
 
-    def _begin(self, route: EndpointRoute, invocation: Invocation, done: Done) -> Asked:
-        """The rungs below the permission. Raises ApiError before the lease is taken."""
+    def _begin(
+        self, route: EndpointRoute, invocation: Invocation, began: float, done: Done
+    ) -> Asked:
+        """The rungs below the permission, for what came at `began`. Raises ApiError before the
+        lease is taken."""
         # Choosing and leasing happen in one step, without an await between: a rollout that
         # replaces the routes now waits for this lease.
         share = self._choose(route, invocation.entity)
         deployment = self._deployments.get(share.deployment) or self._made(share.deployment)
         metrics = self._metrics.entity(route.endpoint, share.entity)
-        began = self._clock()
-        deployment.lease(began)
+        deployment.lease(self._clock())
         way = _Way(self._clock, done, share, metrics, began)
         if self._tracer is not None:
             way.trace = self._tracer.begin(
