@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakeport.providers.over_socket import MAX_HEAD, SocketAnswer
+from lakeport.providers.over_socket import MAX_HEAD, NotHttp, SocketAnswer
 from lakeport.runtimes.base import ReplicaLost, StreamFailed
 from tests.provider.client import answer_of, call, problem, stream_of, taken, words
 from tests.provider.provider import Asked, Out, chunk, running
@@ -210,3 +210,49 @@ def test_cuts_change_nothing(way: str, cuts: list[int]) -> None:
         return got
 
     assert asyncio.run(take()).removesuffix(b"data: [DONE]\n\n") == BODY
+
+
+CHUNKS_HEAD = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"3\r\nabc\r\n", b"A\r\n0123456789\r\n", b"0\r\n\r\n"],
+        [
+            b"3\r\nabc\r\n3\r\nabc\r\n",
+            b"3\r\nabc\r\n",
+            b"1",
+            b"0\r\n0123456789abcdef\r\n",
+            b"0\r\n\r\n",
+        ],
+        [b"3;x=y\r\nabc\r\n", b"3;x=y\r\nabc\r\n", b"3\r\nabc\r", b"\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"6\r\na\r\nb\r\n\r\n", b"6\r\n3\r\na\r\n\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"8\r\nabc\r\n1\r\n", b"\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"4\r\n", b"ab\r\n", b"\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"2", b"2\r\n" + b"x" * 34 + b"\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"0003\r\nabc\r\n", b"00\r\n\r\n"],
+    ],
+)
+async def test_chunks_that_come_by_themselves_are_read_like_all_others(
+    pieces: list[bytes],
+) -> None:
+    by_itself, whole = SocketAnswer(2**20), SocketAnswer(2**20)
+    by_itself.data_received(CHUNKS_HEAD)
+    for piece in pieces:
+        by_itself.data_received(piece)
+    whole.data_received(CHUNKS_HEAD + b"".join(pieces))
+    assert by_itself.read_nowait() == whole.read_nowait() != b""
+    assert (by_itself.at_eof(), whole.at_eof()) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "piece", [b"0x3\r\nabc\r\n", b"+3\r\nabc\r\n", b"3 4\r\nabcd", b"g\r\nx\r\n"]
+)
+async def test_what_is_no_chunk_is_refused(piece: bytes) -> None:
+    answer = SocketAnswer(2**20)
+    answer.data_received(CHUNKS_HEAD + b"3\r\nabc\r\n")
+    assert answer.read_nowait() == b"abc"
+    answer.data_received(piece)
+    with pytest.raises(NotHttp):
+        answer.read_nowait()

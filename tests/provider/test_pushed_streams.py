@@ -111,6 +111,30 @@ async def test_a_bad_event_ends_it_with_the_reason(tmp_path: Path, data: bytes, 
     assert said in why.message
 
 
+async def test_events_like_the_last_are_judged_no_less(tmp_path: Path) -> None:
+    """Those of llama.cpp, which begin alike; among them one that is not as it seems."""
+
+    def event(said: str, more: str = "") -> bytes:
+        begin = '{"choices":[{"finish_reason":null,"index":0,"delta":{"content":'
+        return f"data: {begin}{json.dumps(said)}}}}}]{more}}}\n\n".encode()
+
+    tricky = 'so he said: "delta": {"error" and "finish_reason":"stop"'
+    proper = event("Hi") + event(tricky) + event("!")
+    end = b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}]}\n\n'
+    failed = event("Hi") + event("!", ',"error":{"message":"no more memory"}')
+    second = event("Hi") + event("!", ',"x":[{"finish_reason":null,"index":1,"delta":{}}]')
+    path = tmp_path / "e.sock"
+    for body, why in ((proper + end, None), (proper, "broke off"), (failed, "no more memory")):
+        async with running(says(HEAD + b"\r\n" + body), socket=path), engine(path) as link:  # type: ignore[arg-type]
+            *events, last = await Taker(await stream_of(link, call(stream=True))).all()
+        assert (last is None) == (why is None)
+        assert why is None or why in str(last)
+        if why is None:
+            assert words(documents([*events, None])) == f"Hi{tricky}!"
+    async with running(says(HEAD + b"\r\n" + second + end), socket=path), engine(path) as link:  # type: ignore[arg-type]
+        assert len(await Taker(await stream_of(link, call(stream=True))).all()) == 4
+
+
 async def test_closing_it_ends_the_work_and_is_not_told(tmp_path: Path) -> None:
     path = tmp_path / "e.sock"
     async with running(_silent_after_one, socket=path) as server, engine(path) as link:
@@ -154,6 +178,27 @@ async def test_silence_ends_it(tmp_path: Path) -> None:
         *_, why = await Taker(await stream_of(link, call(stream=True))).all()
     assert isinstance(why, StreamFailed)
     assert "sent nothing for 0.1 seconds" in why.message
+
+
+async def test_who_takes_no_more_for_a_while_is_not_the_engines_silence(tmp_path: Path) -> None:
+    async def in_two_pieces(asked: Asked, out: Out) -> None:
+        await out.begin()
+        await out.event(chunk("Hi"))
+        await asyncio.sleep(0.05)  # now it is waited for
+        for _ in range(3):
+            await out.event(chunk("Hi"))
+        await out.event(chunk(finish="stop"))
+        await out.end()
+
+    path = tmp_path / "e.sock"
+    async with running(in_two_pieces, socket=path), engine(path, idle_timeout=0.2) as link:
+        taker = Taker(await stream_of(link, call(stream=True)), at_once=2)
+        taker.go_on()
+        async with asyncio.timeout(10):
+            await taker.full.wait()
+        await asyncio.sleep(0.5)
+        got = await taker.all()
+    assert words(documents(got)) == "Hi" * 4
 
 
 async def test_who_takes_no_more_bounds_what_is_read(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ class Cycle:
 
     def write(self, body: bytes) -> bool:
         """A piece of the body, at once, between the answer's start and its end."""
-        if not self._gone:
+        if body and self._chunked and not (self._gone or self._bodiless):
+            self._door.transport.write_now(b"%x\r\n%b\r\n" % (len(body), body))
+        elif not self._gone:
             self._send_body(body, True)
         return not (self._gone or self._door.write_paused)
 

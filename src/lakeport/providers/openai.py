@@ -309,10 +309,11 @@ class _Sending:
         self.taken = taken
         self.task: asyncio.Task[None] | None = None
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         if self in self._link._pending:
             self._link._pending.discard(self)
             self.stop()
+        return False
 
     def stop(self) -> None:
         if self.task is not None:

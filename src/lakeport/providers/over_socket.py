@@ -5,6 +5,7 @@ costs here is what the engine goes without.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -15,6 +16,8 @@ from yarl import URL
 
 #: Bytes of an answer's head that may come before its end does.
 MAX_HEAD = 64 * 1024
+#: The line before a chunk of a body.
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,7})\r\n")
 
 
 class NotConnected(aiohttp.ClientConnectionError):
@@ -84,6 +87,8 @@ class SocketAnswer(asyncio.Protocol):
         self._problem: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._feeding = False
+        #: A chunk is whole, and nothing of the next one is here.
+        self._between_chunks = False
         self._tell: Callable[[], object] | None = None
 
     # --- what a link uses -----------------------------------------------------------------------
@@ -154,9 +159,15 @@ class SocketAnswer(asyncio.Protocol):
         parser, had_head = self._parser, self._has_head
         if parser is None:
             return
+        # An engine sends each event as one chunk by itself. Between two the parser is at rest,
+        # so that a whole one can pass it by.
+        if self._between_chunks and (chunk := _whole_chunk(data)) is not None:
+            self.on_body(chunk)
+            return
         self._feeding = True
         try:
             parser.feed_data(data)
+            self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             self._end(NotHttp(str(problem)))
         finally:
@@ -201,6 +212,12 @@ class SocketAnswer(asyncio.Protocol):
             self.transport.pause_reading()
         self._wake()
 
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
+
     def on_message_complete(self) -> None:
         if self._has_head:
             self._end(None)
@@ -232,3 +249,14 @@ class SocketAnswer(asyncio.Protocol):
         """Done as soon as more is known than now. There is one who waits."""
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
+
+
+def _whole_chunk(data: bytes) -> bytes | None:
+    """What is in `data` if that is one chunk, no more and no less, and not the last."""
+    line = _CHUNK.match(data)
+    if line is None:
+        return None
+    start, size = line.end(), int(line[1], 16)
+    if not size or len(data) != start + size + 2 or not data.endswith(b"\r\n"):
+        return None
+    return data[start:-2]
