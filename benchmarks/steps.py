@@ -26,6 +26,7 @@ from lakeport.serving.routes import Condition, EndpointRoute, Share
 from lakeport.telemetry.metrics import Metrics
 from lakeport.worker import model, protocol, request_body
 from lakeport.worker import scorer as scoring
+from lakeport.worker.call import Call
 from lakeport.worker.connection import Connection
 
 #: Requests at a time: those of 32 connections.
@@ -135,7 +136,7 @@ def worker(saved: SavedModel, body: bytes) -> None:
         wake=lambda: None,
     )
 
-    def calls() -> list[scoring.Call]:
+    def calls() -> list[Call]:
         made = [connection._call(frame, now) for frame in reader.feed(frames)]
         connection.calls.clear()
         return made

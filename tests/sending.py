@@ -21,6 +21,8 @@ class Sent(asyncio.Future["Answer | Stream"]):
 
     def _taken(self, result: Answer | Stream | ReplicaLost) -> None:
         self._sending = None  # no circle: a stream that is dropped must notice
+        if self.cancelled():
+            return
         if isinstance(result, ReplicaLost):
             self.set_exception(result)
         else:

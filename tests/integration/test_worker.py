@@ -427,16 +427,44 @@ async def test_a_model_that_hangs_holds_up_only_its_thread(saved_model: SavedMod
 
         assert {answer.status for answer in answers} == {200}
         assert not hanging.done()
-        # Both threads hang: the next waits, and is dropped when it is cancelled.
+        # Both threads hang: the next waits.
         also = Sent(link, call(do("hang")))
         waiting = Sent(link, call(do("nothing")))
-        assert link.outstanding == 3
         waiting.cancel()
-        assert link.outstanding == 2
+        await asyncio.sleep(0.05)
+        assert link.outstanding == 3
         link.close()
         for lost in (hanging, also):
             with pytest.raises(ReplicaLost):
                 await lost
+
+
+async def test_calls_cancelled_before_their_turn_free_their_places(
+    saved_model: SavedModel, iris: WorkerProcess
+) -> None:
+    async with worker(saved_model("slow"), concurrency=1) as found:
+        link = await found.connect()
+        first = Sent(link, call({"dataframe_records": [{"seconds": 0.3}]}))
+        Sent(link, call({"dataframe_records": [{"seconds": 600.0}]})).cancel()
+        assert link.outstanding == link.credit == 2
+        await first
+        await _until_idle(link)
+
+    link = await iris.connect()
+    iris.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            Sent(link, call(FLOWER)).cancel()
+        assert link.outstanding == 3
+    finally:
+        iris.process.send_signal(signal.SIGCONT)
+    await _until_idle(link)
+
+
+async def _until_idle(link: Link) -> None:
+    async with asyncio.timeout(10):
+        while link.outstanding:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 # --- the end ------------------------------------------------------------------------------------

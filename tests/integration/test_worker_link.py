@@ -110,6 +110,41 @@ async def test_answers_in_any_order_find_their_calls() -> None:
         assert await first == Answer(200, b"1")
 
 
+@pytest.mark.parametrize("kind", [protocol.ANSWER, protocol.STREAM])
+async def test_a_call_that_is_cancelled_keeps_its_place_until_the_worker_is_done(kind: int) -> None:
+    told: list[object] = []
+    async with linked() as (link, peer):
+        sending = link.send(call(), told.append)
+        id = (await peer.frame()).id
+
+        assert sending.cancel()
+        assert sending.cancel()
+
+        assert (await peer.frame()).kind == protocol.CANCEL
+        assert link.outstanding == 1
+        assert told == []
+        peer.send(protocol.frame(kind, id, status=protocol.LEFT))
+        other = Sent(link, call())
+        peer.send(protocol.frame(protocol.ANSWER, (await peer.frame()).id, status=200))
+        await other
+        assert link.outstanding == 0
+        assert len(told) == 1
+        assert not sending.cancel()
+
+
+async def test_a_lost_replica_holds_nothing_for_callers_who_left() -> None:
+    told: list[object] = []
+    async with linked() as (link, peer):
+        sending = link.send(call(), told.append)
+        await peer.frame()
+        sending.cancel()
+        link.close()
+        await link.lost
+        await asyncio.sleep(0)
+        assert link.outstanding == 0
+        assert [type(one) for one in told] == [ReplicaLost]
+
+
 async def test_cancelling_a_call_tells_the_worker_and_its_late_answer_is_nothing() -> None:
     async with linked() as (link, peer):
         future = Sent(link, call())
@@ -121,7 +156,6 @@ async def test_cancelling_a_call_tells_the_worker_and_its_late_answer_is_nothing
 
         cancelled = await peer.frame()
         assert (cancelled.kind, cancelled.id) == (protocol.CANCEL, id)
-        assert link.outstanding == 0
         peer.send(protocol.frame(protocol.ANSWER, id, b"late", status=200))
         peer.send(protocol.frame(protocol.STREAM, id, status=200))
         peer.send(protocol.frame(protocol.CHUNK, id, b"late"))

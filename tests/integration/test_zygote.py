@@ -109,6 +109,19 @@ async def predictions(replica: LocalReplica, rows: Mapping[str, Any]) -> list[An
     return found
 
 
+def holds(pid: int, word: bytes) -> bool:
+    """Whether a process has it anywhere in memory that it may write to."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            span, flags, *_ = line.split()
+            begin, end = (int(address, 16) for address in span.split("-"))
+            if flags.startswith("rw"):
+                memory.seek(begin)
+                if word in memory.read(end - begin):
+                    return True
+    return False
+
+
 async def until(fact: Callable[[], bool]) -> None:
     """Wait for a fact that nobody announces."""
     async with asyncio.timeout(PATIENCE):
@@ -295,6 +308,18 @@ async def test_no_two_draw_the_same_random_numbers(
     assert len(set(told)) == len(told) == 12
 
 
+async def test_a_zygote_never_has_the_environment_of_what_it_forks(
+    runtime: LocalRuntime, saved_model: SavedModel, id: str
+) -> None:
+    secret = b"open-sesame-" + id.encode()
+    deployment = spec(id, saved_model("tells"), environment={"WORD": secret.decode()})
+    async with started(runtime, deployment, 1) as [replica]:
+        zygotes = named("lakeport-zygote")
+        assert zygotes
+        assert not any(holds(zygote.pid, secret) for zygote in zygotes)
+        assert holds(replica.pid, secret)
+
+
 # --- what dies ------------------------------------------------------------------------------------
 
 
@@ -314,6 +339,18 @@ async def test_replicas_survive_their_template_and_their_zygote(
         assert answers == [answers[0]] * 3
         assert templates(runtime, id) == 2
         await asyncio.gather(*(replica.stop(grace=1) for replica in others))
+
+
+async def test_a_zygote_that_was_killed_is_started_again(tmp_path: Path) -> None:
+    zygotes = Zygotes(WORKER, tmp_path / "z", dict)
+    breed = Breed(Path(sys.executable), ("json",), templates=True)
+    assert await zygotes.forker(breed, "d1") is not None
+    [killed] = zygotes.pids()
+
+    psutil.Process(killed).kill()
+
+    await until(lambda: [pid for pid in zygotes.pids() if pid != killed] != [])
+    await zygotes.close()
 
 
 async def test_a_zygote_that_cannot_start_is_none(tmp_path: Path) -> None:

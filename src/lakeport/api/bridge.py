@@ -134,6 +134,9 @@ class Cycle:
             if not self.answered and not self._gone:
                 logger.error("the application ended without the end of its answer")
                 self._break_off()
+        finally:
+            # It knows this cycle: what both hold would wait for the collector of circles.
+            self._scope["state"].clear()
 
     def _break_off(self) -> None:
         """End the connection, in place of the answer's end."""

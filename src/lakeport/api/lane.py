@@ -167,7 +167,9 @@ class InvocationExchange:
         self._size += len(piece)
         if self._size <= self._lane.max_body:
             self._pieces.append(piece)
-        elif self.begun:
+            return
+        self._pieces = []
+        if self.begun:
             self._done(too_large(self._lane.max_body))
 
     def end(self) -> None:
@@ -177,12 +179,10 @@ class InvocationExchange:
 
     def lost(self) -> None:
         self.answered = True
-        if self._asked is not None:
-            self._asked.cancel()
+        self._give_up()
 
     def expire(self) -> None:
-        if self._asked is not None:
-            self._asked.cancel()
+        self._give_up()
         self.keep_alive = False
         self._done(Unavailable("Lakeport is stopping."))
 
@@ -201,11 +201,21 @@ class InvocationExchange:
             traceparent=text(known.get(b"traceparent")),
         )
         self._pieces = []
-        self._asked = self._lane.invoke.begin(self._caller, invocation, self._done)
+        asked = self._lane.invoke.begin(self._caller, invocation, self._done)
+        if not self.answered:
+            self._asked = asked
+
+    def _give_up(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.cancel()
 
     def _done(self, outcome: Outcome) -> None:
         if self.answered:
             return
+        # It knows this exchange, and holds the body: in a circle with it both would live until the
+        # collector comes, which is seldom, and on an idle connection until its next request.
+        self._asked = None
         if isinstance(outcome, Reply):
             self._reply(outcome)
         elif isinstance(outcome, ApiError):

@@ -46,6 +46,8 @@ _ONCE = {
     b"host": HOST,
     b"transfer-encoding": LENGTH,
 }
+#: Of a body's length: zeros may stand before it, and a number of thousands of them is none.
+_DIGITS = 20
 #: Bytes of the longest head that is remembered, and how many are, a connection.
 _LONGEST_HEAD = 4096
 _REMEMBERED = 8
@@ -273,6 +275,8 @@ class Reader:
         if not valid_host(known.get(b"host", b"")):
             self._stop(HOST)
         head.version = parser.get_http_version()
+        if len(known.get(b"content-length", b"")) > _DIGITS:
+            self._stop(LENGTH)
         if b"transfer-encoding" in known and (
             b"content-length" in known
             or head.version == "1.0"

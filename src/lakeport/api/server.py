@@ -15,6 +15,7 @@ from lakeport.api.door import Door, DoorConfig
 from lakeport.api.exchange import Lane
 from lakeport.api.heads import Heads
 from lakeport.api.limits import Limits
+from lakeport.telemetry.ticks import pause
 
 
 class CannotListen(OSError):
@@ -47,7 +48,7 @@ class Server(uvicorn.Server):
         computes a model feels that. Only the `Date` of answers needs a tick, once a second."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(pause(1.0)):
                     await self._asked_to_exit.wait()
 
     @property
@@ -80,7 +81,7 @@ class Server(uvicorn.Server):
     def _check_connections(self, last: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._sweep = loop.call_later(self._every, self._check_connections, now)
+        self._sweep = loop.call_later(pause(self._every), self._check_connections, now)
         for door in self._doors():
             door.check(now, now - last)
 

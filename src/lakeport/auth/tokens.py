@@ -28,6 +28,7 @@ from lakeport.errors import InvalidParameter, InvalidState, NotFound, Unauthenti
 from lakeport.home import write_private
 from lakeport.stores.base import Store, StoreError
 from lakeport.stores.records import CallerRecord, TokenRecord
+from lakeport.telemetry.ticks import pause
 
 #: The name of the caller that `LAKEPORT_ADMIN_TOKEN` and HOME/admin-token stand for.
 ADMIN = "admin"
@@ -143,7 +144,7 @@ class Tokens:
     async def watch(self, *, seconds: float = 1) -> None:
         """Take notice of other processes' changes, of a caller's groups too, until cancelled."""
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause(seconds))
             try:
                 await self._refresh()
             except StoreError as error:

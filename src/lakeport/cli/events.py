@@ -32,7 +32,7 @@ TROUBLE = frozenset(
 @click.argument("name", required=False, callback=filled, shell_complete=endpoint_names)
 @click.option("--watch", "-w", is_flag=True, help="Go on with those that come, until Ctrl-C.")
 @click.option(
-    "--since", callback=duration, metavar="DURATION", help="Of the last 90s, 20m, 1h30m: all."
+    "--since", callback=duration, metavar="DURATION", help="Only of the last 90s, 20m or 1h30m."
 )
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only such; several may be.")
 @click.option(

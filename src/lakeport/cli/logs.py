@@ -125,9 +125,7 @@ class Follower:
     def _look(self) -> bool:
         self._looks += 1
         if self._only is None and self._looks % LOOKS == 0:
-            for entity in self._entities():
-                self._cursors.setdefault(entity, "")
-            self._several = self._several or len(self._cursors) > 1
+            self._find()
         more = False
         for entity, cursor in list(self._cursors.items()):
             page = self._page_or_none(entity, cursor)
@@ -135,6 +133,12 @@ class Follower:
                 self._show(entity, page)
                 more = more or bool(page.get("more"))
         return more
+
+    def _find(self) -> None:
+        """Begin with what came meanwhile, from its first line."""
+        for entity in self._entities():
+            self._cursors.setdefault(entity, "")
+        self._several = self._several or len(self._cursors) > 1
 
     def _entities(self) -> list[str]:
         if self._only is not None:
@@ -150,7 +154,7 @@ class Follower:
         except NotFound:
             if self._only is not None:
                 raise
-            self._session.ask("GET", _path(self._name))  # raises when the endpoint is gone too
+            self._find()  # raises when the endpoint is gone too
             del self._cursors[entity]
             self._session.out.note(f"{entity}: no longer served.")
             return None

@@ -123,8 +123,8 @@ def load(
         )
     if not (found_host or other_way or any(map(environ.get, _PLACES))):
         raise ConfigError(
-            "No host and no token: give host= and token=, set DATABRICKS_HOST and "
-            f"DATABRICKS_TOKEN, or name a profile of {_FILE}."
+            "No host and no token: set DATABRICKS_HOST and DATABRICKS_TOKEN, name a profile of "
+            f"{_FILE}, or, in Python, give host= and token=."
         )
     return _of_sdk(found_host, profile, other_way)
 

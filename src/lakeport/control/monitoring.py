@@ -15,6 +15,7 @@ from lakeport.telemetry.exposition import EntityLoad, ReplicaLoad
 from lakeport.telemetry.histogram import quantile
 from lakeport.telemetry.metrics import EntityMetrics, Metrics
 from lakeport.telemetry.series import Counted, Gauges, Range, Series
+from lakeport.telemetry.ticks import pause
 from lakeport.wire import monitoring as wire
 from lakeport.wire.endpoints import Ready
 
@@ -87,7 +88,7 @@ class Monitor:
         """Keep what is so, at the end of each second, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            wait = 1.0 - time.time() % 1.0
+            wait = pause(1.0)
             due = loop.time() + wait
             await asyncio.sleep(wait)
             self._lags.append(max(loop.time() - due, 0.0))

@@ -8,15 +8,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
 
 from lakeport.control import rollout, updates
+from lakeport.control.kept import FrontPort, Kept, spec_of
 from lakeport.control.replicas import ReplicaSet
 from lakeport.control.rollout import Observed
-from lakeport.control.validation import PER_REPLICA, bounds
-from lakeport.runtimes.base import DeploymentSpec, Kind, Runtime
+from lakeport.control.validation import bounds
+from lakeport.runtimes.base import Kind, Runtime
 from lakeport.serving.ports import Load
-from lakeport.serving.routes import EndpointRoute, RouteTable
+from lakeport.serving.routes import EndpointRoute
 from lakeport.stores.base import Store, StoreError
 from lakeport.stores.records import ConfigUpdate, EndpointRecord, EntityRecord, EventRecord
 
@@ -28,42 +28,6 @@ RETRY = 1.0
 TROUBLE = frozenset(
     ("start_failed", "replica_ended", "replica_hung", "out_of_memory", "unavailable")
 )
-
-
-class FrontPort(Protocol):
-    """What the reconciler tells a front, all of it plain values (`serving/invoke.py`)."""
-
-    def publish(self, routes: RouteTable) -> None: ...
-    def set_replicas(
-        self, deployment: str, addresses: Mapping[str, str], *, coming: bool = False
-    ) -> None: ...
-    def refuse_waiting(self, deployment: str, message: str) -> None: ...
-    def held(self, deployment: str, replica: str) -> int: ...
-    def load(self, deployment: str) -> Load | None: ...
-    def unhurried(self, deployment: str) -> None: ...
-    async def drain(self, deployment: str, timeout: float) -> None: ...
-
-
-class _Kept:
-    """One endpoint under care."""
-
-    def __init__(self, record: EndpointRecord) -> None:
-        self.record = record
-        self.lock = asyncio.Lock()
-        self.sets: dict[str, ReplicaSet] = {}
-        #: What the last look saw of them.
-        self.observed: Mapping[str, Observed] = {}
-        self.changed = asyncio.Event()
-        self.deleted = False
-        #: Done at the next move, for who waits for it.
-        self.moved: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def tell(self) -> None:
-        """The record has moved, or is gone."""
-        if self.moved is not None and not self.moved.done():
-            self.moved.set_result(None)
-        self.moved = None
 
 
 class Reconciler:
@@ -83,8 +47,8 @@ class Reconciler:
         self._front = front
         self._now_ms = now_ms
         self._drain_timeout = drain_timeout
-        self._kept: dict[str, _Kept] = {}
-        self._by_deployment: dict[str, _Kept] = {}
+        self._kept: dict[str, Kept] = {}
+        self._by_deployment: dict[str, Kept] = {}
         self._routes: dict[str, EndpointRoute] = {}
         self._background: set[asyncio.Task[None]] = set()
         #: Called after every move of a record.
@@ -109,8 +73,8 @@ class Reconciler:
         sets = [group for kept in self._kept.values() for group in kept.sets.values()]
         await asyncio.gather(*(group.close() for group in sets))
 
-    def _adopt(self, record: EndpointRecord) -> _Kept:
-        kept = _Kept(record)
+    def _adopt(self, record: EndpointRecord) -> Kept:
+        kept = Kept(record)
         self._kept[record.name] = kept
         self._routes[record.name] = rollout.route(record)
         kept.task = asyncio.get_running_loop().create_task(
@@ -220,7 +184,7 @@ class Reconciler:
             self._retire(kept, id)
         return True
 
-    async def _save(self, kept: _Kept, record: EndpointRecord, *events: EventRecord) -> None:
+    async def _save(self, kept: Kept, record: EndpointRecord, *events: EventRecord) -> None:
         if record.fixed or record.temporary:
             kept.record = record
             for event in events:
@@ -238,7 +202,7 @@ class Reconciler:
 
     # --- the loop ---------------------------------------------------------------------------
 
-    async def _keep(self, kept: _Kept) -> None:
+    async def _keep(self, kept: Kept) -> None:
         while True:
             kept.changed.clear()
             try:
@@ -254,7 +218,7 @@ class Reconciler:
             if settled:
                 await kept.changed.wait()
 
-    async def _look(self, kept: _Kept) -> bool:
+    async def _look(self, kept: Kept) -> bool:
         """One look and what follows from it; False when there is more to do at once."""
         observed: dict[str, Observed] = {id: group.observed for id, group in kept.sets.items()}
         for id, kind, message in rollout.news(kept.observed, observed):
@@ -292,24 +256,9 @@ class Reconciler:
             self._retire(kept, id)
         return True
 
-    def _start(self, kept: _Kept, entity: EntityRecord) -> None:
-        record = kept.record
-        id = rollout.deployment_id(record.id, entity)
-        spec = DeploymentSpec(
-            id=id,
-            endpoint=record.name,
-            entity=entity.name,
-            model_name=entity.entity_name,
-            model_version=entity.resolved_version,
-            model_key=entity.model_key,
-            path=entity.path,
-            workload_type=entity.workload_type,
-            concurrency=PER_REPLICA,
-            environment=entity.environment,
-            kind=entity.kind,
-            external=entity.external,
-            task=entity.chat.task if entity.chat else None,
-        )
+    def _start(self, kept: Kept, entity: EntityRecord) -> None:
+        spec = spec_of(kept.record, entity)
+        id = spec.id
         self._by_deployment[id] = kept
         if entity.kind is Kind.JOINED:  # it may wait in a breakpoint
             self._front.unhurried(id)
@@ -323,7 +272,7 @@ class Reconciler:
             drain=self._drain_timeout,
         )
 
-    def _retire(self, kept: _Kept, id: str) -> None:
+    def _retire(self, kept: Kept, id: str) -> None:
         group = kept.sets.pop(id)
         task = asyncio.get_running_loop().create_task(self._end(id, group), name=f"retire {id}")
         self._background.add(task)

@@ -14,8 +14,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds before a replica is started again: 1, 2, 4 ... up to this.
 MAX_BACKOFF = 60.0
-#: A replica that lived this many seconds has shown that it can: the back-off starts anew.
-PROVEN = 60.0
+#: A replica that lived so many times as long as its start took, or longer than `LEAST` seconds
+#: where that is more, has shown that it can: when it ends, another starts at once.
+PROVEN = 5.0
+LEAST = 1.0
 STOP_GRACE = 10.0
 #: Seconds that a replica which is no longer wanted may take to answer what it holds.
 DRAIN = 300.0
@@ -238,6 +240,7 @@ class ReplicaSet:
         while True:
             self._serial += 1
             replica_id = f"r{self._serial}"
+            began = self._loop.time()
             try:
                 replica = await self._runtime.start(self.spec, replica_id)
             except Exception as failure:  # noqa: BLE001 - see _note_failure
@@ -254,9 +257,11 @@ class ReplicaSet:
             if self._live.pop(replica_id, None) is None:
                 continue  # it was replaced: the next one starts while it ends
             self._note_end(replica.exited.result())
-            if self._loop.time() - keeper.ready_at >= PROVEN:
+            took, lived = keeper.ready_at - began, self._loop.time() - keeper.ready_at
+            if lived >= max(LEAST, PROVEN * took):
                 failures = 0
-            failures = await self._back_off(failures)
+            else:
+                failures = await self._back_off(failures)
 
     async def _back_off(self, failures: int) -> int:
         await asyncio.sleep(min(MAX_BACKOFF, 2.0**failures))

@@ -14,8 +14,8 @@ from lakeport.errors import InvalidParameter, MalformedRequest, TooLarge, Unsupp
 _LONG = re.compile(rb"[0-9]{19}")
 _LEAST, _MOST = -(2**63), 2**64 - 1
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
-#: As a worker bounds them (`worker/codec.py`): a body of tiny members would keep the loop busy for
-#: minutes, since what a member leaves of the bytes that it was given is copied.
+#: As a worker bounds them (`worker/request_body.py`): a body of tiny members would keep the loop
+#: busy for minutes, since what a member leaves of the bytes that it was given is copied.
 _MAX_MEMBERS: Final = 1024
 _GZIP_STEP: Final = 64 * 1024
 

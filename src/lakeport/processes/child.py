@@ -7,6 +7,7 @@ instead: see `adopted.py`.
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -99,6 +100,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill its whole group, now."""
+        if self._exited.done():
+            return  # its number may be another's by now
         if self._guarded:
             # A second SIGTERM is the guard's word for "now"; the first may have been sent or not.
             self._signal(signal.SIGTERM)
@@ -193,7 +196,12 @@ async def _start(
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(child.ended, code)
 
-    threading.Thread(target=wait, name=f"child-{child.pid}", daemon=True).start()
+    try:
+        threading.Thread(target=wait, name=f"child-{child.pid}", daemon=True).start()
+    except RuntimeError as error:  # no more threads: nobody would hear of its end
+        process.kill()
+        child.ended(process.wait())
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
     return child
 
 

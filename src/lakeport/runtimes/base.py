@@ -216,8 +216,12 @@ Taken = Callable[[Answer | Stream | ReplicaLost], None]
 class Sending(Protocol):
     """A call that a link holds."""
 
-    def cancel(self) -> object:
-        """The caller has gone: the work ends, and nothing more is said of it. Idempotent."""
+    def cancel(self) -> bool:
+        """The caller has gone: the work ends. Idempotent.
+
+        True: the replica may be at it still. The call is outstanding until it is not, and `taken`
+        is told then, with whatever. False: nothing more is said of it.
+        """
 
 
 class Link(Protocol):

@@ -36,7 +36,11 @@ async def outcome_of(begin: Callable[[Done], Asked]) -> Reply | StreamReply:
             _close(future.result())
         raise
     if isinstance(outcome, ApiError):
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            # The error knows this frame, which holds the body: no circle for the collector.
+            del outcome, future, done, asked
     assert not isinstance(outcome, CutReply)  # nothing but faults makes one
     return outcome
 

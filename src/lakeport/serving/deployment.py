@@ -280,7 +280,11 @@ class Deployment:
             self._send(flight, slot)
 
     def cancel(self, flight: Flight) -> None:
-        """The caller has gone: whatever is done for it ends. Idempotent."""
+        """The caller has gone: whatever is done for it ends. Idempotent.
+
+        As long as its replica may be at it nevertheless, it keeps its place there, and its
+        deadline: a replica is no less busy, or hung, for callers who do not wait.
+        """
         if flight.over:
             return
         flight.over = True
@@ -288,19 +292,20 @@ class Deployment:
         if slot is None:
             self._leave_queue(flight)
             return
-        self._flights.pop(flight, None)
-        if flight.sending is not None:
-            flight.sending.cancel()
-        self.freed(slot)
+        if flight.sending is None or not flight.sending.cancel():
+            self._flights.pop(flight, None)
+            self.freed(slot)
 
     def taken(self, flight: Flight, result: Answer | Stream | ReplicaLost) -> None:
         """What became of a flight at its replica; for links."""
         slot = flight.slot
-        if flight.over or slot is None:  # it was given up in this very moment
+        self._flights.pop(flight, None)
+        if flight.over or slot is None:  # it was given up
             if not isinstance(result, (Answer, ReplicaLost)):
                 result.close()
+            if slot is not None:
+                self.freed(slot)
             return
-        self._flights.pop(flight, None)
         flight.over = True
         flight.sending = None  # it may know the flight: no circle for the collector
         if isinstance(result, Answer):
@@ -423,10 +428,13 @@ class Deployment:
         hung = set()
         for flight in list(self._flights):
             slot = flight.slot
-            if flight.expires <= now and slot is not None and not flight.over:
+            # One may have ended in this very loop.
+            if flight.expires <= now and slot is not None and flight in self._flights:
                 hung.add(slot.replica)
-                self.cancel(flight)
-                flight.failed(self._timed_out())
+                if not flight.over:
+                    self.cancel(flight)
+                    flight.failed(self._timed_out())
+                self._flights.pop(flight, None)
         forsaken = not self._slots and not self._coming
         for flight in list(self._waiting):
             if flight.over:

@@ -20,10 +20,11 @@ import orjson
 from lakeport.testing import replies, taken
 from lakeport.testing.frames import frame_of
 from lakeport.testing.records import digest_of
-from lakeport.worker import chat, codec, protocol, refusal
+from lakeport.worker import answer_body, chat, model_input, protocol, refusal, request_body
 from lakeport.worker.call import Call
-from lakeport.worker.codec import Document, Scoring
+from lakeport.worker.model_input import Scoring
 from lakeport.worker.refusal import Refusal
+from lakeport.worker.request_body import Document
 
 #: Bytes of one request, as the server's own setting has it.
 MAX_BODY: Final = 16 * 1024 * 1024
@@ -87,13 +88,13 @@ class Function:
         """All frames that answer a call, and whether each is a chunk."""
         document: Document | None = None
         try:
-            media = codec.media_type(job.content_type)
-            body = codec.inflate(job.body, job.content_encoding, MAX_BODY)
-            if media != codec.JSON:
-                scoring = codec.table_of(media, body, self._interface)
+            media = request_body.media_type(job.content_type)
+            body = request_body.inflate(job.body, job.content_encoding, MAX_BODY)
+            if media != request_body.JSON:
+                scoring = model_input.table_of(media, body, self._interface)
                 yield False, _whole(job, None, scoring, self._run(job, scoring))
                 return
-            document = codec.parse_json(body)
+            document = request_body.parse_json(body)
             with suppress(orjson.JSONDecodeError):  # read as the server's record of it is
                 job.digest = digest_of(orjson.loads(body))
             dialogue = chat.begin(
@@ -114,7 +115,7 @@ class Function:
             raise
         except BaseException as error:  # noqa: BLE001  every call gets an answer, whatever went wrong
             refused = _refusal_of(job, error)
-            note = orjson.dumps({"error": _told(refused), **codec.answer_note(document)})
+            note = orjson.dumps({"error": _told(refused), **answer_body.answer_note(document)})
             yield False, protocol.frame(protocol.ANSWER, job.id, note=note, status=refused.status)
 
     # --- the function ---------------------------------------------------------------------------
@@ -129,7 +130,7 @@ class Function:
         """What the function gets: of `inputs` and `instances` the value itself, as a PythonModel
         with type hints does, unless a signature has MLflow convert it."""
         fields = document.fields
-        forms = [form for form in codec.FORMS if form in fields]
+        forms = [form for form in request_body.FORMS if form in fields]
         if self._pyfunc is None and not document.bare and len(forms) == 1:
             form, params = forms[0], fields.get("params")
             if form in _VALUES:
@@ -137,7 +138,7 @@ class Function:
             frame = frame_of(form, fields[form]) if size <= _SMALL else None
             if frame is not None:
                 return Scoring(frame, params, bare=False)
-        return codec.scoring_of(document, self._interface)
+        return model_input.scoring_of(document, self._interface)
 
     def _run(self, job: Job, scoring: Scoring) -> Any:
         """What the function returns, awaited where it must be. Raises what it raises."""
@@ -251,21 +252,21 @@ def _writing(job: Job) -> Iterator[None]:
 
 def _event(job: Job, item: Any) -> bytes:
     with _writing(job):
-        return codec.event_json(item)
+        return answer_body.event_json(item)
 
 
 def _note(document: Document | None) -> bytes:
-    fields = codec.answer_note(document)
+    fields = answer_body.answer_note(document)
     return orjson.dumps(fields) if fields else b""
 
 
 def answer_json(result: Any, *, bare: bool) -> bytes:
-    """As `codec.answer_json`, without the libraries that plain values and numbers don't need."""
+    """As the worker's, without the libraries that plain values and numbers don't need."""
     document = result if bare else {"predictions": result}
     try:
         return orjson.dumps(document, default=_number, option=orjson.OPT_PASSTHROUGH_DATETIME)
     except TypeError:
-        return codec.answer_json(result, bare=bare)
+        return answer_body.answer_json(result, bare=bare)
 
 
 def _number(value: Any) -> Any:

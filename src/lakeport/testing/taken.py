@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from lakeport.worker.codec import Interface
+from lakeport.worker.model_input import Interface
 
 
 def takes_params(function: Callable[..., Any]) -> bool:

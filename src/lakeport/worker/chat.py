@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .codec import Document, Interface
+from .model_input import Interface
 from .refusal import Refusal
+from .request_body import Document
 
 _COMPLETIONS: Final = "chat/completions"
 _CHUNK: Final = "chat.completion.chunk"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .codec import Interface, Scoring
 from .flavors import rows
 from .flavors.sklearn import fitted_names
 from .log import say, say_exception
+from .model_input import Interface, Scoring
 from .plan import Floats, Plan, plan_of
 from .predict import KNOWN, SKLEARN, loader_of, predict_of
 from .refusal import EVALUATION_FAILED, Refusal, of_mlflow

@@ -18,6 +18,8 @@ CHUNK: Final = 7
 END: Final = 8
 MORE: Final = 9
 
+#: The status of the answer to a call that was cancelled before it was computed.
+LEFT: Final = 499
 #: Chunks that a stream may send before its first MORE.
 STREAM_WINDOW: Final = 64
 #: A frame may be this much larger than the body that it carries.

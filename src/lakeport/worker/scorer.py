@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from . import chat, codec, protocol, refusal
+from . import answer_body, chat, model_input, protocol, refusal, request_body
 from .batch import groups
 from .call import Call
 from .chat import Dialogue
-from .codec import Document, Scoring
 from .log import say, say_exception
 from .model import Model
+from .model_input import Scoring
 from .plan import Asked
 from .refusal import Refusal
+from .request_body import Document
 
 
 class _Planned(NamedTuple):
@@ -86,10 +87,10 @@ class Scorer:
         try:
             if time.monotonic() >= call.deadline:
                 raise refusal.late()
-            media = codec.media_type(call.content_type)
-            body = codec.inflate(call.body, call.content_encoding, self.max_body)
-            if media == codec.JSON:
-                document = codec.parse_json(body)
+            media = request_body.media_type(call.content_type)
+            body = request_body.inflate(call.body, call.content_encoding, self.max_body)
+            if media == request_body.JSON:
+                document = request_body.parse_json(body)
                 if document.stream and not self.model.streams:
                     raise refusal.no_stream()
                 dialogue = chat.begin(
@@ -98,9 +99,9 @@ class Scorer:
                     operation=call.operation,
                     chat_model=self.model.chat,
                 )
-                scoring = codec.scoring_of(document, self.model.interface)
+                scoring = model_input.scoring_of(document, self.model.interface)
             else:
-                scoring = codec.table_of(media, body, self.model.interface)
+                scoring = model_input.table_of(media, body, self.model.interface)
             if document is not None and document.stream:
                 yield from self._stream(call, document, scoring, dialogue)
                 return
@@ -109,7 +110,7 @@ class Scorer:
             elapsed = time.perf_counter() - started
             if dialogue is not None:
                 predictions = dialogue.answer(predictions)
-            answer = codec.answer_json(predictions, bare=scoring.bare)
+            answer = answer_body.answer_json(predictions, bare=scoring.bare)
             yield False, _answer(call, document, answer, elapsed)
         except GeneratorExit:
             raise
@@ -126,7 +127,7 @@ class Scorer:
         try:
             # The first chunk before the STREAM frame: a failure up to here is an honest answer.
             first = [_event(chunk) for chunk in _one(chunks)]
-            note = _note(codec.answer_note(document))
+            note = _note(answer_body.answer_note(document))
             yield False, protocol.frame(protocol.STREAM, call.id, note=note, status=200)
             try:
                 for event in first:
@@ -151,14 +152,14 @@ class Scorer:
             return None
         try:
             body = call.body
-            if call.content_encoding is not None or call.content_type != codec.JSON:
-                if codec.media_type(call.content_type) != codec.JSON:
+            if call.content_encoding is not None or call.content_type != request_body.JSON:
+                if request_body.media_type(call.content_type) != request_body.JSON:
                     return None
-                body = codec.inflate(body, call.content_encoding, self.max_body)
-            fields = codec.loads(body, exact_integers=plan.exact_integers)
+                body = request_body.inflate(body, call.content_encoding, self.max_body)
+            fields = request_body.loads(body, exact_integers=plan.exact_integers)
             document = None
             if type(fields) is not dict or len(fields) != 1:
-                document = codec.document_of(fields)
+                document = request_body.document_of(fields)
                 if document.bare or document.stream or fields.pop("params", None) not in _NO_PARAMS:
                     return None
                 if len(fields) != 1:
@@ -180,7 +181,7 @@ class Scorer:
                 predictions = self.model.predict_planned(data)
                 elapsed = time.perf_counter() - started
                 return _answers(requests, predictions, elapsed)
-        except codec.NotRowWise:
+        except answer_body.NotRowWise:
             say("the model gave no answer for each row: its requests are not merged any more")
             self._merges = False
             return [answer for request in requests for answer in self._merged([request])]
@@ -199,7 +200,7 @@ class Scorer:
 
     def _refused(self, call: Call, document: Document | None, error: BaseException) -> bytes:
         refused = self._refusal_of(call, error)
-        note = _note({"error": _error(refused), **codec.answer_note(document)})
+        note = _note({"error": _error(refused), **answer_body.answer_note(document)})
         return protocol.frame(protocol.ANSWER, call.id, note=note, status=refused.status)
 
     def _refusal_of(self, call: Call, error: BaseException) -> Refusal:
@@ -229,28 +230,28 @@ def _answers(
     """Raises Refusal for what JSON cannot say, and where the predictions are not one for a row."""
     if len(requests) == 1:
         call, document, _ = requests[0]
-        body = codec.answer_json(predictions, bare=False)
+        body = answer_body.answer_json(predictions, bare=False)
         return [(call, _answer(call, document, body, elapsed))]
-    pieces = codec.split(predictions, [request.asked.rows for request in requests])
+    pieces = answer_body.split(predictions, [request.asked.rows for request in requests])
     microseconds, batch = int(elapsed * 1e6), len(requests)
     answers = []
     for (call, document, _), piece in zip(requests, pieces, strict=True):
-        body = codec.dumps({"predictions": piece})
-        note = b"" if document is None else _note(codec.answer_note(document))
+        body = answer_body.dumps({"predictions": piece})
+        note = b"" if document is None else _note(answer_body.answer_note(document))
         answer = protocol.answer(call.id, body, note=note, time=microseconds, batch=batch)
         answers.append((call, answer))
     return answers
 
 
 def _event(chunk: Any) -> bytes:
-    event = codec.event_json(chunk)
+    event = answer_body.event_json(chunk)
     if len(event) > protocol.MAX_ANSWER:
         raise Refusal(f"An event of the model's stream is larger than {protocol.MAX_ANSWER} bytes.")
     return event
 
 
 def _answer(call: Call, document: Document | None, body: bytes, elapsed: float) -> bytes:
-    note = _note(codec.answer_note(document))
+    note = _note(answer_body.answer_note(document))
     if len(body) + len(note) > protocol.MAX_ANSWER:
         raise Refusal(f"The model's answer is larger than {protocol.MAX_ANSWER} bytes.")
     return protocol.answer(call.id, body, note=note, time=int(elapsed * 1e6))

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from . import protocol
 from .batch import MAX_REQUESTS
 from .call import Call
 from .connection import Connection
@@ -141,6 +142,7 @@ class Server:
             connection, call = self._waiting.popleft()
             if call.cancelled:
                 connection.calls.pop(call.id, None)
+                connection.send(_left(call))
             else:
                 works[call] = connection
         for answers in self._scorer.batch(list(works)):
@@ -179,7 +181,9 @@ class Server:
     def _work(self, work: _Work) -> None:
         """One call from its beginning to its end, on a thread of the pool."""
         connection, call = work
-        if not call.cancelled:
+        if call.cancelled:
+            connection.send(_left(call))
+        else:
             with joined(call.traceparent):
                 frames = self._scorer.frames(call)
                 for is_chunk, frame in frames:
@@ -222,6 +226,11 @@ class Server:
             while connection.sending and time.monotonic() < deadline:
                 connection.flush()
                 time.sleep(0.001)
+
+
+def _left(call: Call) -> bytes:
+    """For the front to know that the call's place is free again."""
+    return protocol.frame(protocol.ANSWER, call.id, status=protocol.LEFT)
 
 
 class _Pool:

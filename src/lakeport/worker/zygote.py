@@ -45,6 +45,8 @@ _UNSAFE = ("cupy", "jax", "polars", "pyspark", "ray", "tensorflow", "torch")
 #: sets only.
 _LEFT_OUT = "polars"
 _SIZE = struct.Struct("<I")
+#: Descriptors that come with a request, at most.
+_FDS = 5
 #: Threads that have been told to end take a moment to be gone.
 _ENDING = 0.2
 
@@ -158,13 +160,13 @@ def _fork(
             leave(lambda: _begin(request, fds, control, (readable, writable), become))
     except OSError as error:
         os.close(readable)
-        return {"refused": f"there can be no more processes: {error.strerror}"}
+        return {"failed": f"there can be no more processes: {error.strerror}"}
     finally:
         os.close(writable)
     told = os.read(readable, 32)
     os.close(readable)
     os.waitpid(middle, 0)
-    return {"pid": int(told)} if told else {"refused": "there can be no more processes"}
+    return {"pid": int(told)} if told else {"failed": "there can be no more processes"}
 
 
 def _begin(
@@ -186,9 +188,10 @@ def _begin(
     os.close(stdin)
     os.close(output)
     os.umask(0o077)
-    if request["environment"] is not None:  # a template's own is what its model was loaded with
-        os.environ.clear()
-        os.environ.update(request["environment"])
+    if request["folder"] is not None:  # a template's own is what its model was loaded with
+        with os.fdopen(further.pop(0), "rb") as environment:
+            os.environ.clear()
+            os.environ.update(json.load(environment))
         time.tzset()
         os.chdir(request["folder"])
     _forget_what_all_would_share()
@@ -256,7 +259,7 @@ def _settle() -> None:
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """A request with its descriptors; None when the server has closed."""
-    head, fds, _, _ = socket.recv_fds(control, _SIZE.size, 4, socket.MSG_CMSG_CLOEXEC)
+    head, fds, _, _ = socket.recv_fds(control, _SIZE.size, _FDS, socket.MSG_CMSG_CLOEXEC)
     if len(head) < _SIZE.size:
         return None
     left = _SIZE.unpack(head)[0]

@@ -38,6 +38,7 @@ from tests.unit.api.fakes import World
         (ECHO + b"Content-Length: +5\r\n\r\n", 400, "MALFORMED_REQUEST"),
         (ECHO + b"Content-Length: -5\r\n\r\n", 400, "MALFORMED_REQUEST"),
         (ECHO + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 400, "MALFORMED_REQUEST"),
+        (ECHO + b"Content-Length: " + b"0" * 5000 + b"5\r\n\r\nhello", 400, "MALFORMED_REQUEST"),
         (ECHO + b"Transfer-Encoding: gzip\r\n\r\n", 400, "MALFORMED_REQUEST"),
         (ECHO + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400, "MALFORMED_REQUEST"),
         (

@@ -274,6 +274,29 @@ def test_several_entities_are_told_apart_and_may_come_and_go(
     assert said.err == "old: no longer served.\n"
 
 
+def test_what_takes_an_entitys_place_is_followed_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = Endpoint("old")
+    endpoint.pages = {"old": [{"lines": [line("a")]}], "new": [{"lines": [line("z")]}]}
+    pages = endpoint.answer
+
+    def answer(path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        if "after" in query:
+            endpoint.entities = ["new"]
+        return pages(path, query)
+
+    monkeypatch.setattr(endpoint, "answer", answer)
+    followed(endpoint, monkeypatch, looks=1)
+
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "2026-01-02T12:00:00.000Z [r1] a",
+        "2026-01-02T12:00:00.000Z new [r1] z",
+    ]
+    assert said.err == "old: no longer served.\n"
+
+
 def test_the_one_entity_that_was_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound):
         followed(Endpoint("iris-1"), monkeypatch, "iris-2")

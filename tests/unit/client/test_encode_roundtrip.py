@@ -20,7 +20,7 @@ from mlflow.types.schema import Array, DataType, Object, Property
 
 from lakeport.client.encode import Given, encode, to_json
 from lakeport.client.signature import Signature, from_mlmodel
-from lakeport.worker import codec
+from lakeport.worker import model_input, request_body
 
 QUICK = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -62,8 +62,8 @@ def decoded(data: Any, schema: Schema | None, **options: Any) -> Any:
     """What the model's predict is given."""
     signature = signature_of(schema) if schema is not None else None
     body = to_json(encode(Given(data=data, **options), signature).document)
-    interface = codec.Interface(schema=schema, params=frozenset(), type_hinted=False)
-    found = codec.scoring_of(codec.parse_json(body), interface).data
+    interface = model_input.Interface(schema=schema, params=frozenset(), type_hinted=False)
+    found = model_input.scoring_of(request_body.parse_json(body), interface).data
     return found if schema is None else _enforce_schema(found, schema)
 
 
@@ -220,7 +220,7 @@ def test_the_index_is_dropped_and_names_that_are_numbers_stay_numbers() -> None:
 def test_bytes_are_what_mlflow_calls_binary() -> None:
     body = to_json({"x": b"\x00\xff", "y": bytearray(b"ab"), "z": memoryview(b"c")})
 
-    said = codec.parse_json(body).fields
+    said = request_body.parse_json(body).fields
     assert {key: base64.b64decode(text) for key, text in said.items()} == {
         "x": b"\x00\xff",
         "y": b"ab",

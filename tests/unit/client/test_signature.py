@@ -16,7 +16,7 @@ from lakeport.client.signature import Column, Param, Signature, from_mlmodel, fr
 from lakeport.control import openapi
 from lakeport.runtimes.base import ModelInterface
 from lakeport.wire.chat import ChatTarget, Operation, Task
-from lakeport.worker import codec
+from lakeport.worker import model_input, request_body
 
 COLUMNS = Schema(
     [
@@ -89,10 +89,10 @@ def test_the_example_is_one_that_the_model_takes(schema: Schema, read: Any) -> N
         assert read is from_page
         assert schema in (TENSOR, TENSORS)
         return
-    document = codec.parse_json(to_json(example))
+    document = request_body.parse_json(to_json(example))
 
-    interface = codec.Interface(schema=schema, params=frozenset(), type_hinted=False)
-    _enforce_schema(codec.scoring_of(document, interface).data, schema)
+    interface = model_input.Interface(schema=schema, params=frozenset(), type_hinted=False)
+    _enforce_schema(model_input.scoring_of(document, interface).data, schema)
 
 
 def test_a_page_of_lakeport_tells_what_the_file_does() -> None:

@@ -18,7 +18,7 @@ from lakeport.client.signature import Column, Param, Signature, from_mlmodel, fr
 from lakeport.client.validate import LIMIT, check, ignored
 from lakeport.control import openapi
 from lakeport.runtimes.base import ModelInterface
-from lakeport.worker import codec
+from lakeport.worker import model_input, request_body
 from lakeport.worker.refusal import Refusal
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -64,9 +64,9 @@ CLEAN = {
 
 def refused(document: dict[str, Any], schema: Schema) -> str | None:
     """What the server's side says: its codec, then MLflow's enforcement."""
-    interface = codec.Interface(schema=schema, params=frozenset(), type_hinted=False)
+    interface = model_input.Interface(schema=schema, params=frozenset(), type_hinted=False)
     try:
-        scoring = codec.scoring_of(codec.parse_json(to_json(document)), interface)
+        scoring = model_input.scoring_of(request_body.parse_json(to_json(document)), interface)
         _enforce_schema(scoring.data, schema)
     except (Refusal, MlflowException) as error:
         return str(error)

@@ -192,8 +192,9 @@ class SimSent:
         if self._link.drop(self):
             self._taken(result)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         self._link.drop(self)
+        return False
 
 
 class SimConnector:

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
+import psutil
 import pytest
 import uvloop
 
@@ -262,3 +264,22 @@ def test_a_guarded_family_ends_with_a_server_that_is_killed(family: Family) -> N
 )
 def test_the_end_in_words(code: int, words: str) -> None:
     assert how_it_ended(code) == words
+
+
+def test_a_child_that_no_thread_can_wait_for_is_not_left_behind(
+    run: Run, begin: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        monkeypatch.setattr(threading.Thread, "start", start_none)
+        with pytest.raises(OSError, match="unavailable"):
+            await begin(["sleep", "60"], lambda _: None)
+
+    before = psutil.Process().children(recursive=True)
+    run(main())
+
+    new = [child for child in psutil.Process().children(recursive=True) if child not in before]
+    _, alive = psutil.wait_procs(new, timeout=10)
+    assert not alive

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lakeport.runtimes.local.forker import CannotFork, Forker
+from lakeport.runtimes.local.forker import CannotFork, Forker, Refused
 
 SIZE = struct.Struct("<I")
 
@@ -57,10 +57,11 @@ async def test_it_sends_what_a_fork_needs(other: tuple[Forker, socket.socket], s
         await ask(forker, status)
 
     head, fds, _, _ = socket.recv_fds(theirs, SIZE.size, 8)
-    assert json.loads(theirs.recv(4096)) == {"environment": {"A": "b"}, "folder": "/"}
+    assert json.loads(theirs.recv(4096)) == {"folder": "/"}
     assert SIZE.unpack(head)
-    assert len(fds) == 3
+    assert len(fds) == 4
     assert os.read(fds[0], 100) == b"{}\n"
+    assert json.loads(os.read(fds[3], 100)) == {"A": "b"}
     for fd in fds:
         os.close(fd)
 
@@ -74,6 +75,17 @@ async def test_a_refusal_leaves_it_usable(other: tuple[Forker, socket.socket], s
             await ask(forker, status)
 
         assert forker.usable
+
+
+async def test_a_shortage_is_no_refusal(other: tuple[Forker, socket.socket], status: int) -> None:
+    forker, theirs = other
+    answer(theirs, {"failed": "there can be no more processes"})
+
+    with pytest.raises(CannotFork, match="no more processes") as raised:
+        await ask(forker, status)
+
+    assert not isinstance(raised.value, Refused)
+    assert forker.usable
 
 
 async def test_one_that_hangs_is_given_up(other: tuple[Forker, socket.socket], status: int) -> None:

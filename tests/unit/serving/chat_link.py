@@ -89,11 +89,12 @@ class Sent:
                 self._link._ended()
             taken(result)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         if self._taken is not None:
             self._taken = None
             self._link._ended()
             self._link.cancelled.set()
+        return False
 
 
 class ChatConnector:

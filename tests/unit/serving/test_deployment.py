@@ -23,6 +23,8 @@ class Link:
 
     def __init__(self, credit: int) -> None:
         self.credit = credit
+        #: What is cancelled is computed to its end.
+        self.goes_on = False
         self.held: dict[Sent, Call] = {}
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed = False
@@ -59,8 +61,11 @@ class Sent:
         self.taken = taken
         self._link = link
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
+        if self._link.goes_on:
+            return self in self._link.held
         self._link.held.pop(self, None)
+        return False
 
 
 class Connector:
@@ -395,6 +400,55 @@ async def test_a_caller_that_gives_up_leaves_no_trace(
     await asyncio.sleep(0.1)
     connector.links["a"].answer_one()
     assert (await fresh).status == 200
+
+
+@story()
+async def test_a_replica_that_goes_on_for_a_caller_who_left_is_as_busy_as_before(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a", "r2": "b"})
+    await asyncio.sleep(1)
+    busy = connector.links["a"]
+    busy.goes_on = True
+    left = ask(deployment, b"left")
+    await asyncio.sleep(0.1)
+    assert busy.outstanding == 1
+
+    left.cancel()
+    await asyncio.sleep(0.1)
+    others = [ask(deployment, b"1"), ask(deployment, b"2")]
+    await asyncio.sleep(0.1)
+
+    assert connector.links["b"].outstanding == 1
+    assert deployment.waiting == 1
+    assert busy.answer_one().body == b"left"
+    assert deployment.waiting == 0
+    assert busy.answer_one().body == b"2"
+    connector.links["b"].answer_one()
+    assert [(await other).status for other in others] == [200, 200]
+    await asyncio.sleep(120)
+    assert hung == []
+
+
+@story()
+async def test_a_replica_hangs_whether_its_callers_wait_or_not(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    connector.links["a"].goes_on = True
+    left = ask(deployment)
+    await asyncio.sleep(0.1)
+
+    left.cancel()
+    await asyncio.sleep(59)
+    assert hung == []
+    await asyncio.sleep(2)
+
+    assert hung == ["r1"]
+    connector.links["a"].answer_one()
+    await asyncio.sleep(120)
+    assert hung == ["r1"]
 
 
 @story()

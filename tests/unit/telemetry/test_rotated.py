@@ -75,7 +75,9 @@ def test_a_reader_that_keeps_up_sees_every_line_once(
             assert not part.lost
             seen += part.lines
             at = part.next
+        file.close()
         file = RotatedFile(path, limit=300, keep=3)  # another life of the server
+    file.close()
 
     assert seen == rows(range(written))
 

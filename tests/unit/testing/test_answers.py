@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lakeport.testing.function import answer_json
-from lakeport.worker import codec
+from lakeport.worker import answer_body
 from lakeport.worker.refusal import Refusal
 
 
@@ -34,7 +34,7 @@ from lakeport.worker.refusal import Refusal
     ],
 )
 def test_answers_are_the_workers(result: Any, bare: bool) -> None:
-    assert answer_json(result, bare=bare) == codec.answer_json(result, bare=bare)
+    assert answer_json(result, bare=bare) == answer_body.answer_json(result, bare=bare)
 
 
 @pytest.mark.parametrize("result", [object(), {1, 2}, decimal.Decimal(1), lambda: 1])
@@ -45,4 +45,4 @@ def test_what_json_cannot_say_is_refused_alike(result: Any) -> None:
         except Refusal as refused:
             return refused.message
 
-    assert said(answer_json) == said(codec.answer_json)
+    assert said(answer_json) == said(answer_body.answer_json)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakeport.testing.frames import frame_of
-from lakeport.worker import codec
+from lakeport.worker import model_input, request_body
 from lakeport.worker.refusal import Refusal
 
 # Uneven rows are what it is about.
 pytestmark = pytest.mark.filterwarnings("ignore:Constructing a DataFrame")
-INTERFACE = codec.Interface(schema=None, params=frozenset(), type_hinted=False)
+INTERFACE = model_input.Interface(schema=None, params=frozenset(), type_hinted=False)
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none())
 names = st.sampled_from(["a", "b", "c"])
@@ -36,8 +36,8 @@ def same(form: str, value: Any) -> None:
     ours = frame_of(form, value)
     theirs: Any = None
     with contextlib.suppress(Refusal):
-        document = codec.Document({form: value}, bare=False, stream=False)
-        theirs = codec.scoring_of(document, INTERFACE).data
+        document = request_body.Document({form: value}, bare=False, stream=False)
+        theirs = model_input.scoring_of(document, INTERFACE).data
 
     if ours is None:
         assert theirs is None

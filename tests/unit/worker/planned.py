@@ -61,6 +61,36 @@ def _forest(path: Path) -> None:
     _sklearn(path, forest, TABLE, CLASSES, pyfunc_predict_fn="predict_proba")
 
 
+def _several(path: Path) -> None:
+    """Two outputs, for which `predict_proba` gives a list of two arrays."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(max_depth=4, random_state=3)
+    target = np.c_[CLASSES, TWO]
+    _sklearn(path, tree, TABLE, target, pyfunc_predict_fn="predict_proba")
+
+
+def _drawn(path: Path) -> None:
+    """Draws a number for each row, the same for the first one of each predict."""
+    from sklearn.dummy import DummyClassifier
+
+    _sklearn(path, DummyClassifier(strategy="uniform", random_state=3), TABLE, CLASSES)
+
+
+def _partial(path: Path) -> None:
+    """Code of an author's, which is no function."""
+    from functools import partial
+
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.linear_model import Ridge
+
+    sums = partial(np.cumsum, axis=0)
+    model = TransformedTargetRegressor(
+        Ridge(), func=np.cbrt, inverse_func=sums, check_inverse=False
+    )
+    _sklearn(path, model, TABLE, NUMBERS)
+
+
 def _boosting(path: Path) -> None:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -272,6 +302,9 @@ _BUILDERS: dict[str, Callable[[Path], None]] = {
         _logistic,
         _ridge,
         _forest,
+        _several,
+        _drawn,
+        _partial,
         _boosting,
         _pipeline,
         _framed,

@@ -6,8 +6,9 @@ import pytest
 
 from lakeport.worker import chat
 from lakeport.worker.chat import Dialogue, usage_of
-from lakeport.worker.codec import Document, Interface
+from lakeport.worker.model_input import Interface
 from lakeport.worker.refusal import Refusal
+from lakeport.worker.request_body import Document
 
 BARE = Interface(schema=None, params=frozenset(), type_hinted=False)
 CHAT = "chat/completions"

@@ -11,7 +11,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 from pandas.testing import assert_frame_equal
 
-from lakeport.worker import codec
+from lakeport.worker import request_body
 from lakeport.worker.frames import frame_of
 from lakeport.worker.plan import Columns
 
@@ -74,7 +74,7 @@ NUMBERS = st.builds(
 def test_numbers_of_any_length_are_read_as_by_python(numbers: list[str]) -> None:
     body = f'{{"inputs": [{", ".join(numbers)}]}}'
 
-    read = codec.parse_json(body.encode()).fields["inputs"]
+    read = request_body.parse_json(body.encode()).fields["inputs"]
 
     assert list(map(repr, read)) == list(map(repr, json.loads(body)["inputs"]))
     assert all(math.isfinite(number) for number in read)

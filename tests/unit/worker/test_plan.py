@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array, Object, Property
 from pandas.testing import assert_frame_equal
 
-from lakeport.worker import codec, unchecked
+from lakeport.worker import model_input, request_body, unchecked
 from lakeport.worker.frames import frame_of
 from lakeport.worker.plan import Columns, Floats, Tensor, Tensors, plan_of
 
@@ -79,8 +79,8 @@ def text_of(body: Any) -> bytes:
 
 def mlflows(form: str, value: Any, schema: Schema) -> Any:
     """What MLflow's server hands to the model. Raises whatever refuses it."""
-    interface = codec.Interface(schema=schema, params=frozenset(), type_hinted=False)
-    scoring = codec.scoring_of(codec.parse_json(text_of({form: value})), interface)
+    interface = model_input.Interface(schema=schema, params=frozenset(), type_hinted=False)
+    scoring = model_input.scoring_of(request_body.parse_json(text_of({form: value})), interface)
     return _enforce_schema(scoring.data, schema)
 
 
@@ -103,7 +103,7 @@ def test_what_a_plan_takes_becomes_mlflows_frame(data: st.DataObject) -> None:
     assert unchecked.agrees(plan, schema)
     form, value = data.draw(asked(schema, odd=data.draw(st.booleans())))
 
-    read = codec.loads(text_of({form: value}), exact_integers=plan.exact_integers)
+    read = request_body.loads(text_of({form: value}), exact_integers=plan.exact_integers)
     taken = plan.take(form, read[form])
     joined = None if taken is None else plan.join([taken])
 
@@ -249,7 +249,7 @@ def test_what_a_plan_takes_becomes_mlflows_array(data: st.DataObject) -> None:
     rows = st.lists(st.lists(item, min_size=1, max_size=2), min_size=1, max_size=3)
     value = data.draw(st.one_of(rows, rows, NESTED))
 
-    read = codec.loads(text_of({form: value}), exact_integers=plan.exact_integers)
+    read = request_body.loads(text_of({form: value}), exact_integers=plan.exact_integers)
     taken = plan.take(form, read[form])
 
     if taken is not None:

@@ -200,6 +200,8 @@ def test_an_estimator_with_names_warns_of_nothing(pair: LoadPair, name: str) -> 
     ("name", "row_wise"),
     [
         ("array", True),
+        ("drawn", False),
+        ("partial", False),
         ("unsigned", True),
         ("onnx_classes", True),
         ("onnx_numbers", True),
@@ -211,6 +213,23 @@ def test_an_estimator_with_names_warns_of_nothing(pair: LoadPair, name: str) -> 
 )
 def test_what_is_known_row_by_row(pair: LoadPair, name: str, row_wise: bool) -> None:
     assert pair(name).scorer.model.row_wise is row_wise
+
+
+@pytest.mark.parametrize("name", ["several", "drawn", "partial"])
+@pytest.mark.parametrize("requests", [2, 3])
+def test_what_is_not_row_by_row_is_answered_request_by_request(
+    tmp_path: Path, name: str, requests: int
+) -> None:
+    planned.save(name, tmp_path / name)
+    fresh = Pair.load(tmp_path / name)
+    rows = [[1.0, 1.0, 0.1], [-1.0, -1.0, 0.2], [-1.0, 2.0, 0.9]][:requests]
+    texts = [
+        json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [row]}}).encode()
+        for row in rows
+    ]
+
+    for merged, text in zip(fresh.ours_merged(texts), texts, strict=True):
+        agree(merged, fresh.mlflows(text), exactly=True)
 
 
 @pytest.mark.parametrize("name", ["forest", "whole", "xgb_numbers", "xgb_booster", "lgb_booster"])

@@ -92,12 +92,17 @@ class Forker:
         is None. `order`, at most 4 KiB, waits on its stdin. `status` is the descriptor to which it
         writes how its start goes. With `control`, its end of a socket, it becomes a template.
         """
-        request = {
-            "environment": None if environment is None else dict(environment),
-            "folder": str(folder),
-        }
-        # Of our own: who is cancelled closes theirs.
-        fds = [os.dup(fd) for fd in (status, control) if fd is not None]
+        request = {"folder": None if environment is None else str(folder)}
+        fds: list[int] = []
+        try:
+            fds.append(os.dup(status))  # of our own: who is cancelled closes theirs
+            if environment is not None:
+                fds.append(_unread(environment))
+            if control is not None:
+                fds.append(os.dup(control))
+        except OSError:
+            _close(fds)
+            raise
         task = asyncio.get_running_loop().create_task(self._fork(request, fds, order, output))
         self._forks.add(task)
         task.add_done_callback(self._forks.discard)
@@ -111,8 +116,7 @@ class Forker:
         self, request: Mapping[str, object], fds: list[int], order: bytes, output: Output
     ) -> Child:
         with ExitStack() as ours, ExitStack() as theirs:
-            for fd in fds:
-                theirs.callback(os.close, fd)
+            theirs.callback(_close, fds)
             stdin, to_stdin = os.pipe()
             theirs.callback(os.close, stdin)
             writer = ours.enter_context(os.fdopen(to_stdin, "wb", buffering=0))
@@ -145,6 +149,8 @@ class Forker:
             self.usable = False
             raise CannotFork("it is gone") from error
         pid = answer.get("pid")
+        if "failed" in answer:
+            raise CannotFork(str(answer["failed"]))
         if not isinstance(pid, int):
             raise Refused(str(answer.get("refused") or "it did not say why"))
         return pid
@@ -162,6 +168,25 @@ class Forker:
                 raise ValueError("the end")
             data += piece
         return data
+
+
+def _unread(environment: Mapping[str, str]) -> int:
+    """A descriptor from which what is forked reads it. The zygote does not: what one deployment is
+    told, its secrets above all, would stay in memory of which all others get a copy."""
+    fd = os.memfd_create("environment")
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(json.dumps(dict(environment)).encode())
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _unwanted(fork: "asyncio.Task[Child]") -> None:

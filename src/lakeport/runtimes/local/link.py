@@ -20,6 +20,7 @@ from lakeport.runtimes.base import (
     Take,
     Taken,
 )
+from lakeport.runtimes.local import notes
 from lakeport.worker import protocol
 from lakeport.worker.protocol import Frame, FrameReader, ProtocolError
 
@@ -27,6 +28,8 @@ from lakeport.worker.protocol import Frame, FrameReader, ProtocolError
 WELCOME_TIMEOUT = 30.0
 #: Bodies up to this size are copied behind their head; larger ones are written on their own.
 _SMALL = 64 * 1024
+#: What came of a call whose caller had gone.
+_LEFT = Answer(protocol.LEFT, b"")
 _LOST = "The replica ended, or its connection broke, while it held the request."
 
 
@@ -67,6 +70,8 @@ class WorkerLink(asyncio.Protocol):
         self._last_id = 0
         self._pending: dict[int, Taken] = {}
         self._streams: dict[int, _Chunks] = {}
+        #: Cancelled, and the worker has not said yet that it is done with them.
+        self._abandoned: dict[int, Taken] = {}
         self._credit = 0
 
     # --- Link -----------------------------------------------------------------------------------
@@ -77,7 +82,7 @@ class WorkerLink(asyncio.Protocol):
 
     @property
     def outstanding(self) -> int:
-        return len(self._pending) + len(self._streams)
+        return len(self._pending) + len(self._streams) + len(self._abandoned)
 
     @property
     def lost(self) -> "asyncio.Future[None]":
@@ -93,7 +98,7 @@ class WorkerLink(asyncio.Protocol):
         body = call.body
         size = len(body)
         left = int((call.deadline - time.monotonic()) * 1000)
-        head = protocol.head(protocol.CALL, id, body_size=size, note=_note_of(call), time=left)
+        head = protocol.head(protocol.CALL, id, body_size=size, note=notes.note_of(call), time=left)
         if size <= _SMALL:
             self._transport.write(head + body)
         else:
@@ -137,7 +142,8 @@ class WorkerLink(asyncio.Protocol):
             self._welcome.exception()  # nobody may be waiting for it any more
         if not self._lost.done():
             self._lost.set_result(None)
-        pending, self._pending = self._pending, {}
+        pending, self._pending = {**self._pending, **self._abandoned}, {}
+        self._abandoned = {}
         streams, self._streams = self._streams, {}
         for taken in pending.values():
             taken(ReplicaLost(_LOST))
@@ -150,7 +156,9 @@ class WorkerLink(asyncio.Protocol):
         if frame.kind == protocol.ANSWER:
             taken = self._pending.pop(frame.id, None)  # None: it was cancelled
             if taken is not None:
-                taken(_answer(frame))
+                taken(notes.answer_of(frame))
+            else:
+                self._done_with(frame.id)
         elif frame.kind == protocol.CHUNK:
             if (chunks := self._streams.get(frame.id)) is not None:
                 chunks.add(frame.body)
@@ -158,21 +166,33 @@ class WorkerLink(asyncio.Protocol):
             taken = self._pending.pop(frame.id, None)
             if taken is not None:
                 self._streams[frame.id] = chunks = _Chunks(self._loop)
-                taken(WorkerStream(self, frame.id, chunks, _note(frame)))
+                taken(WorkerStream(self, frame.id, chunks, notes.note_in(frame)))
+            else:  # it ends with its first chunk
+                self._done_with(frame.id)
         elif frame.kind == protocol.END:
             chunks = self._streams.pop(frame.id, None)
             if chunks is not None:
-                error = _note(frame).get("error")
-                chunks.end(StreamFailed(*_error(error)) if error else None)
+                error = notes.note_in(frame).get("error")
+                chunks.end(StreamFailed(*notes.error_in(error)) if error else None)
         elif frame.kind == protocol.WELCOME and not self._welcome.done():
-            self._welcome.set_result(_credit(frame))
+            self._welcome.set_result(notes.credit_in(frame))
         else:
             raise ProtocolError(f"a frame of kind {frame.kind} at the wrong moment")
 
-    def cancel(self, id: int) -> None:
-        """The caller of a call has gone."""
-        if self._pending.pop(id, None) or self._streams.pop(id, None):
+    def cancel(self, id: int) -> bool:
+        """The caller of a call has gone; see `Sending.cancel`."""
+        taken = self._pending.pop(id, None)
+        if taken is not None:
+            self._abandoned[id] = taken
+        if taken is not None or self._streams.pop(id, None) is not None:
             self._write(protocol.frame(protocol.CANCEL, id))
+        return id in self._abandoned
+
+    def _done_with(self, id: int) -> None:
+        """The worker no longer holds a call that was cancelled."""
+        taken = self._abandoned.pop(id, None)
+        if taken is not None:
+            taken(_LEFT)
 
     def allow(self, id: int, chunks: int) -> None:
         """Let a stream send that many chunks more."""
@@ -193,8 +213,8 @@ class _Sending:
         self._link = link
         self._id = id
 
-    def cancel(self) -> None:
-        self._link.cancel(self._id)
+    def cancel(self) -> bool:
+        return self._link.cancel(self._id)
 
 
 class _Chunks:
@@ -277,66 +297,9 @@ class WorkerStream:
             self._taken = 0
 
 
-def _note_of(call: Call) -> bytes:
-    """What a worker must know beside the body; b"" where it is plain JSON."""
-    if (
-        call.content_type == "application/json"
-        and call.content_encoding is None
-        and call.route is None
-        and call.traceparent is None
-    ):
-        return b""
-    note = {
-        "content_type": call.content_type,
-        "content_encoding": call.content_encoding,
-        "operation": call.route,
-    }
-    if call.traceparent is not None:
-        note["traceparent"] = call.traceparent
-    return orjson.dumps(note)
-
-
 def _parse(address: str) -> tuple[str, str]:
     scheme, _, rest = address.partition(":")
     path, mark, secret = rest.rpartition("#")
     if scheme != "unix" or not mark or not path:
         raise ValueError("a replica's address has the form unix:PATH#SECRET")
     return path, secret
-
-
-def _answer(frame: Frame) -> Answer:
-    if not frame.form:
-        return Answer(frame.status, frame.body, seconds=frame.time / 1e6, batch=frame.batch or 1)
-    note = _note(frame)
-    error = note.get("error")
-    return Answer(
-        frame.status,
-        frame.body,
-        note.get("content_type") or "application/json",
-        _error(error) if error else None,
-        frame.time / 1e6,
-        note.get("client_request_id"),
-        note.get("usage_context"),
-        batch=frame.batch or 1,
-    )
-
-
-def _note(frame: Frame) -> dict[str, Any]:
-    note = orjson.loads(frame.note) if frame.note else {}
-    if not isinstance(note, dict):
-        raise ProtocolError("a note that is no object")
-    return note
-
-
-def _error(error: Any) -> tuple[str, str]:
-    if not isinstance(error, dict):
-        raise ProtocolError("an error that is no object")
-    return str(error.get("error_code")), str(error.get("message"))
-
-
-def _credit(frame: Frame) -> int:
-    welcome = _note(frame)
-    credit = welcome.get("credit")
-    if welcome.get("protocol") != protocol.VERSION or not isinstance(credit, int) or credit < 1:
-        raise ProtocolError("a welcome in another protocol")
-    return credit

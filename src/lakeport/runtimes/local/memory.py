@@ -1,6 +1,7 @@
 """Measures what replicas use, and tells when one uses too much."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 import psutil
 
 from lakeport.runtimes.base import Usage
+from lakeport.telemetry.ticks import pause
+
+log = logging.getLogger(__name__)
 
 #: Every so many looks, who belongs to whom is looked up anew: that may ask every process there is.
 FAMILY_LOOKS = 5
@@ -67,14 +71,18 @@ class MemoryWatch:
             if looked:
                 # What a guard started is most of a new engine.
                 families = looks % FAMILY_LOOKS == 0 or any(w.usage is None for w in looked)
-                usages = await asyncio.to_thread(_measure, looked, families)
+                try:
+                    usages = await asyncio.to_thread(_measure, looked, families)
+                except Exception:  # no thread to be had, say: limits that hold no more are worse
+                    log.exception("what replicas use could not be measured; trying again")
+                    usages = [watched.usage for watched in looked]
                 for watched, usage in zip(looked, usages, strict=True):
                     watched.usage = usage
                     over = usage is not None and 0 < watched.limit < usage.memory_bytes
                     if over and watched in self._watched:
                         watched.over()
                 looks += 1
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(pause(self._interval))
 
 
 def _measure(all_watched: list[Watched], families: bool) -> list[Usage | None]:

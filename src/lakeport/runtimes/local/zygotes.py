@@ -24,6 +24,8 @@ START_TIMEOUT = 120.0
 IDLE = 600.0
 #: Seconds until a breed whose zygote could not be started gets another chance.
 AGAIN = 600.0
+#: Seconds until one that has ended, while deployments may want it, is started again.
+RENEW = 1.0
 #: For the libraries' allocators: they start no thread of their own, and take what they use instead
 #: of a GiB at once, which would count against the limit of every fork.
 ALLOCATORS = {
@@ -123,6 +125,17 @@ class Zygotes:
         if zygote.child is not None:
             zygote.child.kill()
 
+    def _has_ended(self, breed: Breed, zygote: _Zygote, forker: Forker) -> None:
+        """Whoever asks next shall have another, and better not wait for its imports."""
+        forker.close()
+        if zygote.users and self._zygotes.get(breed) is zygote:
+            loop = asyncio.get_running_loop()
+            zygote.ending = loop.call_later(RENEW, self._renew, breed, zygote)
+
+    def _renew(self, breed: Breed, zygote: _Zygote) -> None:
+        if zygote.users and self._zygotes.get(breed) is zygote:
+            self.want(breed, next(iter(zygote.users)))
+
     async def _start(self, breed: Breed, zygote: _Zygote) -> Forker | None:
         ours, theirs = socket.socketpair()
         forker = Forker(ours)
@@ -131,8 +144,7 @@ class Zygotes:
         try:
             with theirs:
                 child = await self._spawn(breed, theirs.fileno(), last.append)
-            # Whoever asks next shall have another.
-            child.exited.add_done_callback(lambda _: forker.close())
+            child.exited.add_done_callback(lambda _: self._has_ended(breed, zygote, forker))
             zygote.child = child
             order = {"parent": os.getpid(), "imports": breed.imports}
             child.write(json.dumps(order).encode() + b"\n")

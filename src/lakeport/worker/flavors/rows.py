@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from types import FunctionType, MethodType
 from typing import Any, Final
+
+import numpy as np
 
 from . import onnx
 from .sklearn import METHODS
@@ -11,9 +12,11 @@ from .sklearn import METHODS
 _LOADERS: Final = frozenset(("mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm"))
 _PACKAGES: Final = frozenset(("sklearn", "xgboost", "lightgbm"))
 #: Parts of scikit-learn whose result for a row may depend on the rows beside it: one calls what its
-#: author likes, the others stop iterating when the whole batch has converged.
+#: author likes, one may draw a number for each row, the others stop iterating when the whole batch
+#: has converged.
 _NOT_ROW_WISE: Final = frozenset(
     (
+        "DummyClassifier",
         "FunctionTransformer",
         "IterativeImputer",
         "LatentDirichletAllocation",
@@ -51,4 +54,6 @@ def _known(part: Any) -> bool:
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, (FunctionType, MethodType))
+    """Whether it is an author's code, in whatever guise; numpy's ufuncs look at one value each."""
+    package = type(value).__module__.partition(".")[0]
+    return callable(value) and not isinstance(value, np.ufunc) and package not in _PACKAGES
