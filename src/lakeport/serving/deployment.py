@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lakeport.errors import ApiError, DeadlineExceeded, Internal, TooManyRequests, Unavailable
-from lakeport.runtimes.base import Answer, Call, Connector, Link, ReplicaLost, Sending, Stream
+from lakeport.runtimes.base import Answer, Connector, Link, ReplicaLost, Stream
+from lakeport.serving.flight import Flight, Slot
 from lakeport.serving.pace import Pace
 from lakeport.serving.ports import Load
 
@@ -28,9 +29,6 @@ REPLICA_LOST = (
 )
 #: How often deadlines are looked at, in seconds.
 TICK = 0.25
-#: Links on the OpenAI wire end a call at its deadline themselves, without blame for the replica,
-#: which may hold many others. This many seconds later the link has failed, and with it the replica.
-LATE = 2.0
 #: Seconds between two attempts to reach a replica: at first, and at most.
 _PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -47,52 +45,6 @@ class QueueLimits:
     ready_wait: float
     #: Seconds from a call's arrival to its deadline.
     timeout: float
-
-
-class Slot:
-    """A place at one replica: one request that it may hold."""
-
-    __slots__ = ("link", "replica")
-
-    def __init__(self, replica: str, link: Link) -> None:
-        self.replica = replica
-        self.link = link
-
-
-class Flight:
-    """One call on its way, to be given to `Deployment.begin`.
-
-    It ends with one call of `landed` or `failed`, or with `Deployment.cancel`.
-    """
-
-    __slots__ = ("call", "deployment", "expires", "over", "queued_at", "sending", "slot")
-
-    def __init__(self, deployment: "Deployment", call: Call) -> None:
-        self.deployment = deployment
-        self.call = call
-        #: Neither waiting nor held by a replica any more.
-        self.over = False
-        #: Since when it waits for a slot, or has waited.
-        self.queued_at = 0.0
-        #: None: it waits.
-        self.slot: Slot | None = None
-        self.sending: Sending | None = None
-        self.expires = call.deadline if call.operation is None else call.deadline + LATE
-
-    def boarded(self) -> None:
-        """It has left the queue for a replica."""
-
-    def landed(self, result: Answer | Stream) -> None:
-        """The replica's answer. A stream keeps its slot: give it back with `freed` at its end."""
-        raise NotImplementedError
-
-    def failed(self, error: ApiError) -> None:
-        """There is no answer: Unavailable, DeadlineExceeded, Internal (the replica was lost)."""
-        raise NotImplementedError
-
-    def taken(self, result: Answer | Stream | ReplicaLost) -> None:
-        """What the link says."""
-        self.deployment.taken(self, result)
 
 
 class Deployment:

@@ -7,7 +7,8 @@ from functools import partial
 
 from lakeport.gateway.chat import Exchange
 from lakeport.runtimes.base import ReplicaLost, Stream, StreamFailed
-from lakeport.serving.deployment import REPLICA_LOST, Deployment, Slot
+from lakeport.serving.deployment import REPLICA_LOST, Deployment
+from lakeport.serving.flight import Slot
 from lakeport.wire.chat import failed_event
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 
 from lakeport.errors import BadRequest
 from lakeport.runtimes.base import Answer, Call
-from lakeport.serving.deployment import Flight
+from lakeport.serving.flight import Flight
 from tests.integration.door.doors import HEAD, running, until
 from tests.unit.api.fakes import World
 from tests.unit.serving.chat_link import ANN, Workplace, ask

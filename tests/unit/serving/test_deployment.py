@@ -13,7 +13,8 @@ from lakeport.errors import (
     Unavailable,
 )
 from lakeport.runtimes.base import Answer, Call, ReplicaLost, Stream, Taken
-from lakeport.serving.deployment import Deployment, Flight, QueueLimits
+from lakeport.serving.deployment import Deployment, QueueLimits
+from lakeport.serving.flight import Flight
 from lakeport.wire.chat import Operation
 from tests.unit.control.virtual_time import run
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from lakeport.runtimes.base import Take
-from lakeport.serving.deployment import Deployment, QueueLimits, Slot
+from lakeport.serving.deployment import Deployment, QueueLimits
 from lakeport.serving.events import Events
+from lakeport.serving.flight import Slot
 
 
 class Silent:
