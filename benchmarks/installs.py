@@ -19,7 +19,7 @@ class NotInstalled(Exception):
 def install(cache: Path, name: str, *requirements: str) -> Path:
     """The folder of the programs of an environment with `requirements`, made if need be.
 
-    `name` begins with the package's name and version. Raises NotInstalled.
+    `name`: its folder's in the cache, another one for other requirements. Raises NotInstalled.
     """
     folder = cache / name
     done = folder / ".complete"

@@ -78,9 +78,7 @@ def _loads(medians: Medians, model: str) -> list[str]:
         ]
         theirs = medians.point(model, server, *compared)
         cells += [f"{theirs.cpu_ms:.3f}" if theirs else "", _ahead(ours, theirs)]
-        cells += [
-            str(sum(point.errors for point in points if point)),
-        ]
+        cells.append(str(sum(point.errors for point in points if point)))
         lines.append(f"| {server} | {' | '.join(cells)} |")
     return lines
 

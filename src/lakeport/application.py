@@ -37,6 +37,7 @@ from lakeport.models import catalogue
 from lakeport.models.catalogue import BadCatalogue, Catalogue
 from lakeport.models.mlflow.registry import Registry
 from lakeport.models.sources import ModelFolder, parse_source
+from lakeport.processes.cores import cores
 from lakeport.providers.base import ENGINE_SCHEME, EXTERNAL_SCHEME, SCRIPTED_SCHEME
 from lakeport.providers.egress import EgressGuard
 from lakeport.providers.engines import EngineConnector
@@ -359,19 +360,12 @@ def _queue_limits(settings: Settings) -> QueueLimits:
 
 def _scaling(settings: Settings) -> Scaling:
     return Scaling(
-        cores=_cores(),
+        cores=cores(),
         up_to=settings.scale_up_to,
         down_after=settings.scale_down_after,
         to_zero_after=settings.scale_to_zero_after,
         engine_slots=settings.engine_slots,
     )
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 async def _workspace_id(store: Store) -> str:

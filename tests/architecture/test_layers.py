@@ -36,7 +36,6 @@ LAYERS = {
     "lakeport.control.validation": 3,
     "lakeport.gateway.fallback": 3,
     "lakeport.serving.autoscale": 3,
-    "lakeport.serving.batching": 3,
     "lakeport.serving.routes": 3,
     "lakeport.gateway": 4.1,
     "lakeport.serving": 4.2,

@@ -234,6 +234,31 @@ async def test_a_worker_that_breaks_the_rules_is_lost(breach: Callable[[int], by
             await Sent(link, call())
 
 
+@pytest.mark.parametrize("kind", [protocol.ANSWER, protocol.STREAM])
+async def test_a_call_whose_answer_cannot_be_read_is_told_so(kind: int) -> None:
+    async with linked() as (link, peer):
+        asked = Sent(link, call())
+
+        peer.send(protocol.frame(kind, (await peer.frame()).id, note=b"{", status=200))
+
+        with pytest.raises(ReplicaLost):
+            await asyncio.wait_for(asked, 10)
+
+
+async def test_a_stream_whose_end_cannot_be_read_ends() -> None:
+    async with linked() as (link, peer):
+        asked = Sent(link, call())
+        id = (await peer.frame()).id
+        peer.send(protocol.frame(protocol.STREAM, id))
+        stream = await asked
+        assert not isinstance(stream, Answer)
+
+        peer.send(protocol.frame(protocol.END, id, note=b'{"error": 1}'))
+
+        with pytest.raises(ReplicaLost):
+            await asyncio.wait_for(anext(aiter(stream)), 10)
+
+
 @pytest.mark.parametrize(
     "welcome",
     [

@@ -1,8 +1,10 @@
 """Replicas that are forked, of real models: from a zygote, from a template, and when they die."""
 
 import asyncio
+import errno
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -210,6 +212,22 @@ async def test_many_replicas_at_once_share_one_template(
     runtime.forget(id)
 
 
+async def test_templates_that_use_more_memory_than_they_may_are_not_kept(
+    tmp_path: Path, saved_model: SavedModel, id: str
+) -> None:
+    runtime = LocalRuntime(tmp_path, env_manager="local", template_memory=1e-8)
+    await runtime.open()
+    async with started(runtime, spec(id, saved_model("iris_pickle")), 1):
+        await until(lambda: "[template] [lakeport] the template is gone" in runtime.logs(id))
+
+        later = await runtime.start(spec(id, saved_model("iris_pickle")), "later")
+
+        assert "templates use more memory than they may" in runtime.logs(id)
+        assert templates(runtime, id) == 1
+        assert len(await predictions(later, IRIS)) == 2
+    await runtime.close()
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing(
     runtime: LocalRuntime, saved_model: SavedModel, id: str
 ) -> None:
@@ -362,6 +380,22 @@ async def test_a_zygote_that_cannot_start_is_none(tmp_path: Path) -> None:
     await zygotes.close()
 
 
+async def test_a_zygote_for_which_no_descriptor_is_left_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    zygotes = Zygotes(WORKER, tmp_path / "z", dict)
+    breed = Breed(Path(sys.executable), ("json",), templates=True)
+    with monkeypatch.context() as short:
+        short.setattr(socket, "socketpair", none_left)
+        assert await zygotes.forker(breed, "d1") is None
+
+    assert await zygotes.forker(breed, "d2") is None
+    await zygotes.close()
+
+
 async def test_a_zygote_ends_when_nobody_has_needed_it_for_long(tmp_path: Path) -> None:
     zygotes = Zygotes(WORKER, tmp_path / "z", dict, idle=0.05)
     breed = Breed(Path(sys.executable), ("json",), templates=True)
@@ -375,4 +409,24 @@ async def test_a_zygote_ends_when_nobody_has_needed_it_for_long(tmp_path: Path) 
     zygotes.leave("d2")
 
     await until(lambda: not psutil.pid_exists(pid))
+    await zygotes.close()
+
+
+async def test_a_zygote_in_place_of_a_dead_one_does_not_end_when_that_would_have(
+    tmp_path: Path,
+) -> None:
+    zygotes = Zygotes(WORKER, tmp_path / "z", dict, idle=0.3)
+    breed = Breed(Path(sys.executable), ("json",), templates=True)
+    dead = await zygotes.forker(breed, "d1")
+    assert dead is not None
+    [pid] = zygotes.pids()
+    zygotes.leave("d1")
+    psutil.Process(pid).kill()
+    await until(lambda: not dead.usable)
+
+    found = await zygotes.forker(breed, "d2")
+
+    assert found is not None
+    await asyncio.sleep(0.4)
+    assert found.usable
     await zygotes.close()

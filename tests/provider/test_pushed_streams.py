@@ -191,12 +191,12 @@ async def test_who_takes_no_more_for_a_while_is_not_the_engines_silence(tmp_path
         await out.end()
 
     path = tmp_path / "e.sock"
-    async with running(in_two_pieces, socket=path), engine(path, idle_timeout=0.2) as link:
+    async with running(in_two_pieces, socket=path), engine(path, idle_timeout=0.6) as link:
         taker = Taker(await stream_of(link, call(stream=True)), at_once=2)
         taker.go_on()
         async with asyncio.timeout(10):
             await taker.full.wait()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.9)  # longer than an engine may be silent
         got = await taker.all()
     assert words(documents(got)) == "Hi" * 4
 

@@ -136,8 +136,8 @@ class Reader:
         return parser
 
     def forget(self) -> None:
-        """The connection has ended: parser and sink hold each other."""
-        self._parser = None  # type: ignore[assignment]
+        """The connection has ended: parser and sink hold this reader, which holds them."""
+        self._parser = self._sink = None  # type: ignore[assignment]
 
     def feed(self, data: bytes | memoryview, now: float) -> Refusal | None:
         """Read on. A refusal ends the connection: nothing may be fed after it."""

@@ -20,7 +20,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from lakeport.auth.callers import ADMINS, USERS, Caller
@@ -104,7 +103,7 @@ class Tokens:
             return self._admin
         if header is None:
             raise Unauthenticated(MISSING)
-        known = self._known.get(_digest_in(header))
+        known = self._known.get(_digest(_token_in(header)))
         if known is None:
             raise Unauthenticated(UNKNOWN)
         if known.expires_at is not None and known.expires_at <= self._now():
@@ -333,12 +332,6 @@ def _new_token(
         created_at=now,
         expires_at=None if lifetime_seconds is None else now + lifetime_seconds * 1000,
     )
-
-
-@lru_cache(maxsize=256)
-def _digest_in(authorization: bytes) -> bytes:
-    """The digest of the header's token; whose it is, if anybody's, is asked each time."""
-    return _digest(_token_in(authorization))
 
 
 def _token_in(authorization: bytes) -> bytes:

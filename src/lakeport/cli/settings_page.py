@@ -17,6 +17,7 @@ EXAMPLES = {
     "mlflow_tracking_uri": '"http://mlflow.example:5000"',
     "egress_allow": '["ollama.internal", "10.1.0.0/16"]',
     "engine_threads": "2",
+    "scale_up_to": "4",
 }
 
 INTRODUCTION = f"""\

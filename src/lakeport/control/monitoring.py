@@ -131,7 +131,7 @@ class Monitor:
             provisioned_concurrency=len(replicas) * PER_REPLICA,
             queue=load.waiting if load else 0,
             in_flight=load.in_flight if load else 0,
-            gpu=entity.workload_type.startswith("GPU"),
+            gpu="GPU" in entity.workload_type,
             replicas=[_replica(replica) for replica in replicas],
         )
 

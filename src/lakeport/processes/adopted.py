@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
+from lakeport.processes import linux
 from lakeport.processes.child import Child, Output
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -28,7 +29,13 @@ def can_adopt() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        own = linux.pidfd_open(os.getpid())
+        try:
+            # Kernels have known this later than such descriptors. They say that it is no child.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(linux.P_PIDFD, own, os.WEXITED | os.WNOHANG)
+        finally:
+            os.close(own)
         with adopting():
             return True
     except OSError:
@@ -64,13 +71,13 @@ def adopting() -> Iterator[None]:
 def adopt(pid: int, *, stdin: IO[bytes], stdout: IO[bytes], output: Output) -> Child:
     """A `Child` for `pid`, which is a child of this process or becomes one soon; `stdin` and
     `stdout` are our ends of its pipes. It leads a process group of its own. Raises OSError."""
-    pidfd = os.pidfd_open(pid)
+    pidfd = linux.pidfd_open(pid)
     child = Child(pid, stdin=stdin, stdout=stdout, output=output)
     loop = asyncio.get_running_loop()
 
     def reap(tries: int = 0) -> None:
         try:
-            found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+            found = os.waitid(linux.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             if tries < _NEVER_OURS:
                 loop.remove_reader(pidfd)
@@ -94,16 +101,9 @@ def adopt(pid: int, *, stdin: IO[bytes], stdout: IO[bytes], output: Output) -> C
 
 def _subreaper() -> int:
     value = ctypes.c_int()
-    _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value))
+    linux.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value))
     return value.value
 
 
 def _become_subreaper(value: int) -> None:
-    _prctl(_PR_SET_CHILD_SUBREAPER, value)
-
-
-def _prctl(option: int, value: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    linux.prctl(_PR_SET_CHILD_SUBREAPER, value)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import itertools
+import logging
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -28,6 +29,8 @@ from lakeport.runtimes.base import (
     Taken,
 )
 from lakeport.wire.chat import Operation
+
+log = logging.getLogger(__name__)
 
 CREDIT = 4096
 #: Bytes of a script.
@@ -103,17 +106,21 @@ class ScriptedLink:
         self.outstanding = 0
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
-    def send(self, call: Call, taken: Taken) -> "asyncio.Task[None]":
+    def send(self, call: Call, taken: Taken) -> "_Sending":
         self.outstanding += 1
-        return self._loop.create_task(self._take(call, taken))
+        sending = _Sending(self)
+        sending.task = self._loop.create_task(self._run(call, taken, sending))
+        return sending
 
-    async def _take(self, call: Call, taken: Taken) -> None:
-        result: Answer | Stream | None = None
+    async def _run(self, call: Call, taken: Taken, sending: "_Sending") -> None:
         try:
             result = await self._answer(call)
-        finally:
-            if not isinstance(result, _ScriptedStream):  # which holds its place until it ends
-                self.outstanding -= 1
+        except Exception:  # whoever waits must hear of it
+            log.exception("a call failed in an unforeseen way")
+            result = Answer(500, b"", error=("INTERNAL_ERROR", "The script could not be played."))
+        sending.over = True
+        if isinstance(result, Answer):  # a stream holds its place until it ends
+            self.outstanding -= 1
         taken(result)
 
     def close(self) -> None:
@@ -138,6 +145,24 @@ class ScriptedLink:
         if call.stream:
             return _ScriptedStream(self, chunks(turn, request, call.operation), turn.delay)
         return Answer(200, orjson.dumps(whole(turn, request, call.operation)))
+
+
+class _Sending:
+    """One call under way."""
+
+    __slots__ = ("_link", "over", "task")
+
+    def __init__(self, link: ScriptedLink) -> None:
+        self._link = link
+        self.over = False
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> bool:
+        if not self.over and self.task is not None:
+            self.over = True
+            self.task.cancel()  # which may not even have begun
+            self._link.outstanding -= 1
+        return False
 
 
 class _ScriptedStream:

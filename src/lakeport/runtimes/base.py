@@ -2,7 +2,7 @@
 
 Two halves. Control uses a `Runtime` to prepare a model once and to start and stop replicas of it.
 The front uses a `Connector` to reach a replica by its address alone, so that a front in another
-process could do the same. Adapters are held to `tests/suites/runtime.py`.
+process could do the same.
 """
 
 import asyncio

@@ -207,12 +207,14 @@ class Deployment:
         for task in self._connecting.values():
             task.cancel()
         self._connecting.clear()
-        for slot in [*self._slots.values(), *self._leaving]:
-            slot.link.close()
+        slots = [*self._slots.values(), *self._leaving]
+        # First: a link may fail what it holds as it closes, and no call may take its place.
         self._slots.clear()
         self._leaving.clear()
         for flight in list(self._waiting):
             self._fail(flight, Unavailable("The served entity is being shut down."))
+        for slot in slots:
+            slot.link.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -369,7 +371,7 @@ class Deployment:
     # --- deadlines --------------------------------------------------------------------------
 
     def _timed_out(self) -> DeadlineExceeded:
-        return DeadlineExceeded(TIMED_OUT.format(limit=self._limits.timeout))
+        return DeadlineExceeded(TIMED_OUT.format(limit=self.timeout))
 
     def _arm(self) -> None:
         self._timer = self._loop.call_later(TICK, self._tick)

@@ -60,12 +60,12 @@ class Events:
         except StopAsyncIteration:
             self._end(200)
             raise
-        except (StreamFailed, ReplicaLost) as failure:
-            return self._failed(failure)
         except TimeoutError:
             self._end(504)
             self._deployment.hangs(self._slot)
             return failed_event("DEADLINE_EXCEEDED", STALLED.format(limit=self._patience))
+        except Exception as problem:  # noqa: BLE001 - the caller is to hear of whatever ends it
+            return self._failed(problem)
 
     def push(self, take: Callable[[bytes | None], bool]) -> bool:
         # A worker that may hang needs somebody who waits; on the OpenAI wire the link sees to that.

@@ -11,7 +11,7 @@ LATE = 2.0
 
 
 class Slot:
-    """A place at one replica: one request that it may hold."""
+    """One replica that is reached, and the link to it."""
 
     __slots__ = ("link", "replica")
 
@@ -41,7 +41,7 @@ class Flight:
         self.over = False
         #: Since when it waits for a slot, or has waited.
         self.queued_at = 0.0
-        #: None: it waits.
+        #: The replica that holds it, or has held it; None: it waits.
         self.slot: Slot | None = None
         self.sending: Sending | None = None
         self.expires = call.deadline if call.operation is None else call.deadline + LATE

@@ -199,11 +199,11 @@ class Front:
         metrics = self._metrics.entity(route.endpoint, share.entity)
         deployment.lease(self._clock())
         way = Way(self._clock, done, share, metrics, began)
-        if self._tracer is not None:
-            way.trace = self._tracer.begin(
-                invocation.traceparent, route.endpoint, invocation.request_id
-            )
         try:
+            if self._tracer is not None:
+                way.trace = self._tracer.begin(
+                    invocation.traceparent, route.endpoint, invocation.request_id
+                )
             deadline = began + deployment.timeout
             if share.chat is None:
                 call = Call(

@@ -17,6 +17,7 @@ from lakeport.errors import (
 )
 from lakeport.gateway.chat import Exchange
 from lakeport.runtimes.base import Answer, Call, Stream
+from lakeport.serving.asking import unforeseen
 from lakeport.serving.deployment import Deployment
 from lakeport.serving.events import Events
 from lakeport.serving.flight import Flight
@@ -133,6 +134,9 @@ class InvocationFlight(Flight):
                 body = way.exchange.answer(result)
             except ApiError as error:
                 self.failed(error)
+                return
+            except Exception as error:  # noqa: BLE001 - a caller is owed an answer
+                self.failed(unforeseen(error))
                 return
         way.leave(self._deployment, result.status, result.seconds, result.batch)
         way.tell(

@@ -86,15 +86,6 @@ class EntityMetrics:
         self.cold_seconds[bisect_left(histogram.COLD_S, seconds)] += 1
         self.cold_seconds_sum += seconds
 
-    @property
-    def totals(self) -> dict[str, int]:
-        """Requests by the class of their status: "2xx", "4xx", "5xx"."""
-        found: dict[str, int] = {}
-        for status, count in self.statuses.items():
-            kind = f"{status // 100}xx"
-            found[kind] = found.get(kind, 0) + count
-        return found
-
     def counted(self) -> Counted:
         """The counters as they are; the same as the last time, where nothing was counted since."""
         last = self._last

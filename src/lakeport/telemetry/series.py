@@ -1,7 +1,8 @@
 """What a served entity did lately: 15 minutes by the second, 24 hours by the minute.
 
 Fed once a second from counters, never by a request. Memory is fixed: a number of four bytes for
-each column and row, about 110 KiB in all, taken when the first request has come.
+each column and row, about 120 KiB in all, taken when the first request has come; and up to as much
+again for the counters of the last minute.
 """
 
 import math

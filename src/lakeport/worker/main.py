@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -40,7 +40,7 @@ class Order:
 
     model: Path
     socket: Path
-    secret: str
+    secret: str = field(repr=False)
     concurrency: int
     max_body: int
     memory_limit: int

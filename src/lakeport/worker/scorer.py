@@ -233,13 +233,10 @@ def _answers(
         body = answer_body.answer_json(predictions, bare=False)
         return [(call, _answer(call, document, body, elapsed))]
     pieces = answer_body.split(predictions, [request.asked.rows for request in requests])
-    microseconds, batch = int(elapsed * 1e6), len(requests)
     answers = []
     for (call, document, _), piece in zip(requests, pieces, strict=True):
         body = answer_body.dumps({"predictions": piece})
-        note = b"" if document is None else _note(answer_body.answer_note(document))
-        answer = protocol.answer(call.id, body, note=note, time=microseconds, batch=batch)
-        answers.append((call, answer))
+        answers.append((call, _answer(call, document, body, elapsed, batch=len(requests))))
     return answers
 
 
@@ -250,11 +247,14 @@ def _event(chunk: Any) -> bytes:
     return event
 
 
-def _answer(call: Call, document: Document | None, body: bytes, elapsed: float) -> bytes:
+def _answer(
+    call: Call, document: Document | None, body: bytes, elapsed: float, *, batch: int = 1
+) -> bytes:
+    """Raises Refusal for one that is too large."""
     note = _note(answer_body.answer_note(document))
     if len(body) + len(note) > protocol.MAX_ANSWER:
         raise Refusal(f"The model's answer is larger than {protocol.MAX_ANSWER} bytes.")
-    return protocol.answer(call.id, body, note=note, time=int(elapsed * 1e6))
+    return protocol.answer(call.id, body, note=note, time=int(elapsed * 1e6), batch=batch)
 
 
 def _error(refused: Refusal) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The same bytes are the same requests, however they come apart."""
 
+import gc
+import weakref
 from dataclasses import dataclass, field
 
 from hypothesis import assume, given, settings
@@ -102,3 +104,15 @@ def test_a_head_that_comes_again_is_not_parsed_again() -> None:
     assert refusal is None
     assert seen.bodies == [b"hello", b"again"]
     assert seen.requests[0] == seen.requests[1]
+
+
+def test_a_reader_that_forgets_leaves_no_circle() -> None:
+    gc.disable()
+    try:
+        seen, _ = read([HEADS[0] + b"hello"])
+        gone = weakref.ref(seen)
+        seen.reader.forget()
+        del seen
+        assert gone() is None
+    finally:
+        gc.enable()

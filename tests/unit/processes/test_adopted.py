@@ -25,11 +25,10 @@ import os, sys, time
 stdin, stdout = int(sys.argv[1]), int(sys.argv[2])
 readable, writable = os.pipe()
 if not os.fork():
-    pid = os.fork()
-    if pid:
-        os.write(writable, b"%d" % pid)
+    if os.fork():
         os._exit(0)
-    os.setsid()
+    os.setsid()  # before it is known: it must not end with the group of the one that forked it
+    os.write(writable, b"%d" % os.getpid())
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
     os.close(stdin)

@@ -1,5 +1,6 @@
 """What a script answers, rule by rule."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -159,4 +160,32 @@ async def test_embeddings_depend_on_the_text_alone_and_come_in_both_encodings() 
     assert first[1] == again[0] != first[2]
     assert len(first[1]) == 4
     assert isinstance(encoded[0], str)
+    assert link.outstanding == 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_call_that_is_cancelled_gives_its_place_back(begun: bool) -> None:
+    link = ScriptedLink(script.parse("rules: [{reply: late, delay_ms: 60000}]"))
+    call = Call(orjson.dumps({"messages": [user("hello")]}), None, None, 0.0, Operation.CHAT)
+    told: list[object] = []
+    sending = link.send(call, told.append)
+    if begun:
+        await asyncio.sleep(0)
+
+    assert not sending.cancel()
+    assert not sending.cancel()
+
+    assert link.outstanding == 0
+    await asyncio.sleep(0)
+    assert (link.outstanding, told) == (0, [])
+
+
+async def test_a_call_that_no_script_can_answer_is_told_so() -> None:
+    link = ScriptedLink(script.parse("default: fine"))
+
+    async with asyncio.timeout(10):
+        answer = await Sent(link, Call(b"no JSON", None, None, 0.0, Operation.CHAT))
+
+    assert isinstance(answer, Answer)
+    assert answer.error == ("INTERNAL_ERROR", "The script could not be played.")
     assert link.outstanding == 0

@@ -5,12 +5,15 @@ import json
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lakeport.runtimes.local.forker import CannotFork, Forker, Refused
+from lakeport.runtimes.local.forker import CannotFork, Forker, Refused, can_fork
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
 SIZE = struct.Struct("<I")
 
@@ -127,3 +130,18 @@ async def test_closing_ends_who_waits(status: int) -> None:
 
     theirs.close()
     await forker.settled()
+
+
+def test_a_python_that_was_built_for_older_kernels_can_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("pidfd_open", "P_PIDFD", "memfd_create"):
+        monkeypatch.delattr(os, name, raising=False)
+
+    assert can_fork()
+
+
+def test_nothing_is_forked_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    assert not can_fork()

@@ -10,6 +10,7 @@ from lakeport.serving.invoke import Front
 from lakeport.serving.ports import Invocation
 from lakeport.serving.routes import Condition, EndpointRoute, Share
 from lakeport.telemetry.metrics import Metrics
+from lakeport.telemetry.traces import Tracer
 from lakeport.wire.chat import ChatTarget
 
 ANN = Caller("2", "ann", frozenset({USERS}))
@@ -122,11 +123,12 @@ class Workplace:
         target: ChatTarget | None,
         *,
         credit: int = 8,
+        tracer: Tracer | None = None,
     ) -> None:
         self._connector = ChatConnector(respond, credit)
         self.metrics = Metrics()
         limits = QueueLimits(requests=1000, bytes=1 << 20, ready_wait=5, timeout=30)
-        self.front = Front(self._connector, limits, self.metrics, max_body=100_000)
+        self.front = Front(self._connector, limits, self.metrics, max_body=100_000, tracer=tracer)
         self._target = target
         self.front.publish({"chat": self.route(Level.CAN_QUERY)})
         self.front.set_replicas("d1", {"r1": "there"})

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
-from typing import Any
+import logging
+from collections import Counter
+from typing import Any, NoReturn, cast
 
 import orjson
 import pytest
@@ -56,7 +58,49 @@ def tokens(place: Workplace) -> tuple[int, int]:
 
 def statuses(place: Workplace) -> dict[str, int]:
     (entity,) = place.metrics.of("chat")
-    return entity.totals
+    counted = Counter[str]()
+    for status, count in entity.statuses.items():
+        counted[f"{status // 100}xx"] += count
+    return dict(counted)
+
+
+# --- faults of ours -----------------------------------------------------------------------------
+
+
+async def test_an_answer_that_cannot_be_read_ends_its_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Workplace(lambda _: Answer(cast("int", None), b""), hosted())
+
+    with caplog.at_level(logging.CRITICAL, logger="lakeport"), pytest.raises(Internal):
+        await asyncio.wait_for(place.front.invoke(ANN, ask(CHAT)), 10)
+
+    load = place.front.load("d1")
+    assert load is not None
+    assert (load.in_flight, statuses(place)) == (0, {"5xx": 1})
+
+
+class NoTracer:
+    """It fails at everything."""
+
+    def begin(self, traceparent: str | None, endpoint: str, request_id: str) -> NoReturn:
+        raise RuntimeError("a secret of the inside")
+
+    def close(self) -> None:
+        """There is nothing to be sent."""
+
+
+async def test_a_call_that_cannot_be_traced_gives_back_its_lease(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Workplace(lambda _: Answer(200, b"{}"), hosted(), tracer=NoTracer())
+
+    with caplog.at_level(logging.CRITICAL, logger="lakeport"), pytest.raises(Internal):
+        await place.front.invoke(ANN, ask(CHAT))
+
+    load = place.front.load("d1")
+    assert load is not None
+    assert load.in_flight == 0
 
 
 # --- whole answers ------------------------------------------------------------------------------

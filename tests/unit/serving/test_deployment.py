@@ -366,6 +366,24 @@ async def test_a_replica_that_leaves_ends_what_it_holds_first(
 
 
 @story()
+async def test_a_deployment_that_is_closed_reaches_for_nothing_more(
+    deployment: Deployment, connector: Connector, hung: list[str]
+) -> None:
+    deployment.set_replicas({"r1": "a"})
+    await asyncio.sleep(1)
+    last = connector.links["a"]
+    held, queued = ask(deployment), ask(deployment)
+    await asyncio.sleep(0.1)
+
+    deployment.close()
+    await asyncio.sleep(1)
+
+    assert isinstance(held.exception(), Internal)
+    assert isinstance(queued.exception(), Unavailable)
+    assert connector.links["a"] is last
+
+
+@story()
 async def test_draining_waits_for_the_last_lease(
     deployment: Deployment, connector: Connector, hung: list[str]
 ) -> None:

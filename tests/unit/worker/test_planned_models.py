@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lakeport.worker import protocol
 from tests.unit.worker import planned
 from tests.unit.worker.planned import COLUMNS
 from tests.unit.worker.scoring import Pair, Reply
@@ -230,6 +231,22 @@ def test_what_is_not_row_by_row_is_answered_request_by_request(
 
     for merged, text in zip(fresh.ours_merged(texts), texts, strict=True):
         agree(merged, fresh.mlflows(text), exactly=True)
+
+
+def test_of_merged_answers_the_one_that_is_too_large_is_refused(
+    pair: LoadPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [
+        json.dumps({"dataframe_split": {"columns": COLUMNS, "data": rows}}).encode()
+        for rows in ([[0.5, 1.0, 2.0]], [[0.5, 1.0, 2.0]] * 100)
+    ]
+    monkeypatch.setattr(protocol, "MAX_ANSWER", 1000)
+
+    small, large = pair("logistic").ours_merged(texts)
+
+    assert small.status == 200
+    assert (large.status, large.error_code) == (400, "BAD_REQUEST")
+    assert "larger than 1000 bytes" in large.message
 
 
 @pytest.mark.parametrize("name", ["forest", "whole", "xgb_numbers", "xgb_booster", "lgb_booster"])

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from lakeport.processes.adopted import adopt, adopting
+from lakeport.processes import linux
+from lakeport.processes.adopted import adopt, adopting, can_adopt
 from lakeport.processes.child import Child, Output
 
 _SIZE = struct.Struct("<I")
@@ -20,6 +21,17 @@ _SIZE = struct.Struct("<I")
 _LARGEST = 64 * 1024
 #: Seconds that a fork may take; it takes a few hundredths of one.
 FORK_TIMEOUT = 10.0
+
+
+def can_fork() -> bool:
+    """Whether this machine has what it takes."""
+    if not can_adopt():
+        return False
+    try:
+        os.close(linux.memfd_create("any"))
+    except OSError:
+        return False
+    return True
 
 
 class CannotFork(Exception):
@@ -86,7 +98,8 @@ class Forker:
         status: int,
         control: int | None = None,
     ) -> Child:
-        """A new process, as `processes.child.start` would start one. Raises CannotFork.
+        """A new process, as `processes.child.start` would start one. Raises CannotFork, and OSError
+        where there are no descriptors left.
 
         `environment` and `folder`, its working directory, are left as they are where `environment`
         is None. `order`, at most 4 KiB, waits on its stdin. `status` is the descriptor to which it
@@ -173,7 +186,7 @@ class Forker:
 def _unread(environment: Mapping[str, str]) -> int:
     """A descriptor from which what is forked reads it. The zygote does not: what one deployment is
     told, its secrets above all, would stay in memory of which all others get a copy."""
-    fd = os.memfd_create("environment")
+    fd = linux.memfd_create("environment")
     try:
         with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(json.dumps(dict(environment)).encode())

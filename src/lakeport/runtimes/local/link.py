@@ -4,6 +4,7 @@ An address is `unix:PATH#SECRET`: the worker's socket, and the secret that a hel
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -23,6 +24,8 @@ from lakeport.runtimes.base import (
 from lakeport.runtimes.local import notes
 from lakeport.worker import protocol
 from lakeport.worker.protocol import Frame, FrameReader, ProtocolError
+
+log = logging.getLogger(__name__)
 
 #: Seconds for a worker to greet: one that is row-wise may be in the middle of a long predict.
 WELCOME_TIMEOUT = 30.0
@@ -133,6 +136,7 @@ class WorkerLink(asyncio.Protocol):
             for frame in self._reader.feed(data):
                 self._received(frame)
         except (ProtocolError, ValueError, TypeError):  # the last two: a note that is none
+            log.warning("a worker broke the protocol; its connection is closed", exc_info=True)
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -153,27 +157,31 @@ class WorkerLink(asyncio.Protocol):
     # --- frames ---------------------------------------------------------------------------------
 
     def _received(self, frame: Frame) -> None:
+        # A note is read before its call is let go: a bad one ends the link with all that it holds.
         if frame.kind == protocol.ANSWER:
+            answer = notes.answer_of(frame)
             taken = self._pending.pop(frame.id, None)  # None: it was cancelled
             if taken is not None:
-                taken(notes.answer_of(frame))
+                taken(answer)
             else:
                 self._done_with(frame.id)
         elif frame.kind == protocol.CHUNK:
             if (chunks := self._streams.get(frame.id)) is not None:
                 chunks.add(frame.body)
         elif frame.kind == protocol.STREAM:
+            note = notes.note_in(frame)
             taken = self._pending.pop(frame.id, None)
             if taken is not None:
                 self._streams[frame.id] = chunks = _Chunks(self._loop)
-                taken(WorkerStream(self, frame.id, chunks, notes.note_in(frame)))
+                taken(WorkerStream(self, frame.id, chunks, note))
             else:  # it ends with its first chunk
                 self._done_with(frame.id)
         elif frame.kind == protocol.END:
+            error = notes.note_in(frame).get("error")
+            failure = StreamFailed(*notes.error_in(error)) if error else None
             chunks = self._streams.pop(frame.id, None)
             if chunks is not None:
-                error = notes.note_in(frame).get("error")
-                chunks.end(StreamFailed(*notes.error_in(error)) if error else None)
+                chunks.end(failure)
         elif frame.kind == protocol.WELCOME and not self._welcome.done():
             self._welcome.set_result(notes.credit_in(frame))
         else:

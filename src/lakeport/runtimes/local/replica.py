@@ -34,7 +34,7 @@ class Order:
 
     model: str
     socket: str
-    secret: str
+    secret: str = field(repr=False)
     concurrency: int
     max_body: int
     memory_limit: int

@@ -12,13 +12,13 @@ from typing import Literal
 from lakeport.models.base import ModelNotFound, ModelRegistry, ModelVersion, RegistryUnavailable
 from lakeport.models.mlmodel import BadModel, MLmodel, read_mlmodel
 from lakeport.models.signature import read_signature
-from lakeport.processes.adopted import can_adopt
 from lakeport.processes.environment import scrubbed
 from lakeport.processes.leftovers import MARK
 from lakeport.providers.base import Vault
 from lakeport.runtimes.base import DeploymentSpec, ModelInterface, StartFailed
 from lakeport.runtimes.local.breeds import Breed, breed_of
 from lakeport.runtimes.local.environments import Environments
+from lakeport.runtimes.local.forker import can_fork
 from lakeport.runtimes.local.logs import safe_name
 from lakeport.runtimes.local.machine import Machine
 from lakeport.runtimes.local.once import Once, Say
@@ -129,7 +129,7 @@ class LocalRuntime:
         self._interfaces: dict[str, ModelInterface] = {}
         self._recycle = recycle
         self._replicas: set[LocalReplica] = set()
-        forks = replica_start == "zygote" and can_adopt()
+        forks = replica_start == "zygote" and can_fork()
         self._starter = Starter(
             Zygotes(worker, self._work / ZYGOTES, self._plain_environment) if forks else None,
             template_memory=memory_share(template_memory),

@@ -17,14 +17,21 @@ from lakeport.runtimes.local.forker import CannotFork, Forker, Refused
 from lakeport.runtimes.local.logs import Logs
 from lakeport.runtimes.local.memory import MemoryWatch
 from lakeport.runtimes.local.once import Once, Say
-from lakeport.runtimes.local.replica import Begin, Crashed, Launch, LocalReplica, start_replica
+from lakeport.runtimes.local.replica import (
+    Begin,
+    Crashed,
+    Launch,
+    LocalReplica,
+    spawn,
+    start_replica,
+)
 from lakeport.runtimes.local.zygotes import Zygotes
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a worker with a loaded model may take to become ready.
 READY = 20.0
-#: Seconds between looks at what templates use.
+#: Seconds between looks at what templates use, where no replica is started.
 LOOK = 60.0
 
 
@@ -90,6 +97,8 @@ class Starter:
         self._unfit: set[str] = set()
         self._making: Once[_Template | None] = Once()
         self._looking: asyncio.Task[None] | None = None
+        #: A replica was started since the last look.
+        self._due = asyncio.Event()
 
     def prepare(self, deployment: str, breed: Breed | None) -> None:
         """A replica of the deployment will be wanted soon."""
@@ -112,7 +121,7 @@ class Starter:
                 else:
                     if found is not None:
                         return found
-        return await self._start(deployment, replica_id, launch, None)
+        return await self._start(deployment, replica_id, launch, spawn)
 
     def forget(self, deployment: str) -> None:
         """The deployment is gone."""
@@ -155,7 +164,8 @@ class Starter:
             if isinstance(error, (Refused, StartFailed)):
                 # The model is loaded: whatever went wrong now comes from the fork.
                 self._unfit.add(deployment)
-            self._drop(deployment, str(error))
+            if self._templates.get(deployment) is template:
+                self._drop(deployment, str(error))
             raise CannotFork(str(error)) from error
         finally:
             self._look_soon()
@@ -170,18 +180,16 @@ class Starter:
         return await self._start(deployment, replica_id, launch, _Forked(forker, fresh=True))
 
     async def _start(
-        self, deployment: str, replica_id: str, launch: Launch, begin: Begin | None
+        self, deployment: str, replica_id: str, launch: Launch, begin: Begin
     ) -> LocalReplica:
-        sink = self._logs.replica(deployment, replica_id)
-        more = {} if begin is None else {"begin": begin}
         return await start_replica(
             replica_id,
             launch,
-            log=sink,
+            log=self._logs.replica(deployment, replica_id),
             watch=self._watch,
             started=self._kept,
             kind=LocalReplica,
-            **more,
+            begin=begin,
         )
 
     # --- templates ------------------------------------------------------------------------------
@@ -241,12 +249,14 @@ class Starter:
     # --- what they use --------------------------------------------------------------------------
 
     def _look_soon(self) -> None:
+        self._due.set()
         if self._templates and (self._looking is None or self._looking.done()):
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
         """While there are templates, end those used longest ago that are too many."""
         while self._templates:
+            self._due.clear()
             by_use = sorted(self._templates.items(), key=lambda item: -item[1].used)
             sizes = await asyncio.to_thread(_sizes, [t.process.pid for _, t in by_use])
             total = 0
@@ -255,7 +265,9 @@ class Starter:
                 if total > self._template_memory and self._templates.get(deployment) is template:
                     self._unfit.add(deployment)
                     self._drop(deployment, "templates use more memory than they may")
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._due.wait()
 
 
 def memory_share(fraction: float) -> int:

@@ -75,7 +75,12 @@ class Zygotes:
         if found is None or _is_gone(found):
             if time.monotonic() < self._failed.get(breed, 0.0):
                 return
-            found = self._zygotes[breed] = _Zygote(found.users if found is not None else set())
+            users = set[str]()
+            if found is not None:
+                users = found.users
+                if found.ending is not None:  # it would end the new one
+                    found.ending.cancel()
+            found = self._zygotes[breed] = _Zygote(users)
             starting = self._start(breed, found)
             found.starting = asyncio.get_running_loop().create_task(starting)
         found.users.add(deployment)
@@ -137,28 +142,31 @@ class Zygotes:
             self.want(breed, next(iter(zygote.users)))
 
     async def _start(self, breed: Breed, zygote: _Zygote) -> Forker | None:
+        last: deque[bytes] = deque(maxlen=20)
+        try:
+            return await self._begin(breed, zygote, last.append)
+        except (OSError, CannotFork) as error:
+            self._failed[breed] = time.monotonic() + AGAIN
+            said_last = b"".join(last).decode(errors="replace").strip().rpartition("\n")[2]
+            log.warning("no zygote, workers are spawned: %s %s", error, said_last)
+            return None
+
+    async def _begin(self, breed: Breed, zygote: _Zygote, output: Output) -> Forker:
         ours, theirs = socket.socketpair()
         forker = Forker(ours)
-        last: deque[bytes] = deque(maxlen=20)
-        child: Child | None = None
         try:
             with theirs:
-                child = await self._spawn(breed, theirs.fileno(), last.append)
+                child = zygote.child = await self._spawn(breed, theirs.fileno(), output)
             child.exited.add_done_callback(lambda _: self._has_ended(breed, zygote, forker))
-            zygote.child = child
             order = {"parent": os.getpid(), "imports": breed.imports}
             child.write(json.dumps(order).encode() + b"\n")
             said = await forker.heard(self._start_timeout)
             if said.get("state") != "ready":
                 raise CannotFork("it did not become ready")
-        except (OSError, CannotFork) as error:
-            self._failed[breed] = time.monotonic() + AGAIN
-            said_last = b"".join(last).decode(errors="replace").strip().rpartition("\n")[2]
-            log.warning("no zygote, workers are spawned: %s %s", error, said_last)
-            _drop(forker, child)
-            return None
         except BaseException:
-            _drop(forker, child)
+            forker.close()
+            if zygote.child is not None:
+                zygote.child.kill()
             raise
         return forker
 
@@ -171,12 +179,6 @@ class Zygotes:
             output=output,
             pass_fds=(control,),
         )
-
-
-def _drop(forker: Forker, child: Child | None) -> None:
-    forker.close()
-    if child is not None:
-        child.kill()
 
 
 def _is_gone(zygote: _Zygote) -> bool:
