@@ -110,7 +110,8 @@ def test_a_mlflow_run_gets_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     from lakeport.client.sinks import MlflowRun
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    # Not mlflow.set_tracking_uri, which would hold for the tests behind this one too.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     sink = MlflowRun(rows=2)
     sink.write([record(1), record(2)])
