@@ -121,6 +121,8 @@ def conforms(case: Case, callers: Callers) -> None:
     there = {
         "name": name,
         "entity": "iris-1",
+        "endpoint": "iris",
+        "served_entity": "iris-1",
         "id": scratch_id(callers.server),
         "model": "system.ai.smollm2-135m-instruct",
         "version": "1",
