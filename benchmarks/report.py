@@ -1,6 +1,7 @@
 """Medians of the records of a run, as Markdown: `python benchmarks/report.py FILE.jsonl ...`."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,10 @@ def _compared(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return (1, 32) if (1, 32) in places else places[-1]
 
 
+def _seconds(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
+
+
 def _starts(records: Sequence[Record], model: str) -> list[str]:
     lines = [
         "| server | first answer s | processes | PSS MiB | RSS MiB | first process PSS MiB |",
@@ -112,7 +117,7 @@ def _starts(records: Sequence[Record], model: str) -> list[str]:
         ]
         if found:
             lines.append(
-                f"| {server} | {median(found, 'first_answer'):.1f} "
+                f"| {server} | {_seconds(median(found, 'first_answer'))} "
                 f"| {median(found, 'processes'):.0f} "
                 f"| {median(found, 'pss'):.0f} | {median(found, 'rss'):.0f} "
                 f"| {median(found, 'first_pss'):.0f} |"

@@ -39,30 +39,34 @@ def no_signature(path: Path) -> None:
 
 
 def _iris(path: Path, serialization_format: str, **more: Any) -> None:
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
     data, target = load_iris(return_X_y=True, as_frame=True)
     model = LogisticRegression(max_iter=500).fit(data, target)
-    options = {"signature": infer_signature(data, model.predict(data))} | more
+    _save_sklearn(model, path, data, serialization_format, **more)
+
+
+def _save_sklearn(
+    model: Any, path: Path, data: Any, serialization_format: str, **more: Any
+) -> None:
+    """What was fitted on `data`, with its signature unless `more` has another."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    needed = [] if serialization_format == "pickle" else [serialization_format]
     mlflow.sklearn.save_model(
         model,
         path,
         serialization_format=serialization_format,
-        pip_requirements=[*_SKLEARN, serialization_format]
-        if serialization_format != "pickle"
-        else _SKLEARN,
-        **options,
+        pip_requirements=[*_SKLEARN, *needed],
+        **{"signature": infer_signature(data, model.predict(data))} | more,
     )
 
 
 def mixed(path: Path) -> None:
     """A pipeline on two numbers, a string, an integer and a boolean, with a ColumnTransformer."""
-    import mlflow.sklearn
     import pandas as pd
-    from mlflow.models import infer_signature
     from sklearn.compose import ColumnTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
@@ -93,39 +97,23 @@ def mixed(path: Path) -> None:
             ("model", LogisticRegression(max_iter=500)),
         ]
     ).fit(data, target)
-    mlflow.sklearn.save_model(
-        model,
-        path,
-        serialization_format="cloudpickle",
-        signature=infer_signature(data, model.predict(data)),
-        pip_requirements=[*_SKLEARN, "cloudpickle"],
-    )
+    _save_sklearn(model, path, data, "cloudpickle")
 
 
 def forest(path: Path) -> None:
     """Trees that predict in two threads; pickle."""
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
     from sklearn.datasets import load_iris
     from sklearn.ensemble import RandomForestClassifier
 
     data, target = load_iris(return_X_y=True, as_frame=True)
     model = RandomForestClassifier(n_estimators=8, n_jobs=2, random_state=0).fit(data, target)
-    mlflow.sklearn.save_model(
-        model,
-        path,
-        serialization_format="pickle",
-        signature=infer_signature(data, model.predict(data)),
-        pip_requirements=_SKLEARN,
-    )
+    _save_sklearn(model, path, data, "pickle")
 
 
 def starts_thread(path: Path) -> None:
     """A linear regression that starts a thread when it is loaded."""
     import threading
 
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import LinearRegression
 
@@ -136,31 +124,17 @@ def starts_thread(path: Path) -> None:
 
     data, target = load_diabetes(return_X_y=True, as_frame=True)
     model = Busy().fit(data, target)
-    mlflow.sklearn.save_model(
-        model,
-        path,
-        serialization_format="cloudpickle",
-        signature=infer_signature(data, model.predict(data)),
-        pip_requirements=[*_SKLEARN, "cloudpickle"],
-    )
+    _save_sklearn(model, path, data, "cloudpickle")
 
 
 def regressor(path: Path) -> None:
     """A ridge regression on ten columns."""
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import Ridge
 
     data, target = load_diabetes(return_X_y=True, as_frame=True)
     model = Ridge().fit(data, target)
-    mlflow.sklearn.save_model(
-        model,
-        path,
-        serialization_format="skops",
-        signature=infer_signature(data, model.predict(data)),
-        pip_requirements=[*_SKLEARN, "skops"],
-    )
+    _save_sklearn(model, path, data, "skops")
 
 
 def xgboost(path: Path) -> None:

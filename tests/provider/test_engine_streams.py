@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,9 +104,10 @@ async def test_a_refusal_keeps_its_status_and_its_wait(tmp_path: Path) -> None:
     assert json.loads(answer.body)["error"]["message"] == "no slot is free"
 
 
-@pytest.mark.parametrize("reset", [True, False])
-async def test_a_break_in_mid_stream_fails_it(tmp_path: Path, reset: bool) -> None:
-    async def breaks(asked: Asked, out: Out) -> None:
+def breaks(*, reset: bool) -> Callable[[Asked, Out], Awaitable[None]]:
+    """A server that closes, or resets, behind the first event."""
+
+    async def behave(asked: Asked, out: Out) -> None:
         await out.begin()
         await out.event(chunk("Hi"))
         await asyncio.sleep(0.02)
@@ -114,8 +115,13 @@ async def test_a_break_in_mid_stream_fails_it(tmp_path: Path, reset: bool) -> No
         if reset:
             out.reset()
 
+    return behave
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_break_in_mid_stream_fails_it(tmp_path: Path, reset: bool) -> None:
     path = tmp_path / "e.sock"
-    async with running(breaks, socket=path), engine(path) as link:
+    async with running(breaks(reset=reset), socket=path), engine(path) as link:
         stream = await stream_of(link, call(stream=True))
         events = aiter(stream)
         assert json.loads(await anext(events)) == chunk("Hi")

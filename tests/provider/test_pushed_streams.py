@@ -11,7 +11,7 @@ from lakeport.providers.stream import MAX_EVENT
 from lakeport.runtimes.base import ReplicaLost, Stream, StreamFailed
 from tests.provider.client import call, linked, stream_of, words
 from tests.provider.provider import Asked, Out, chunk, running
-from tests.provider.test_engine_streams import HEAD, WAYS, _silent_after_one, says
+from tests.provider.test_engine_streams import HEAD, WAYS, _silent_after_one, breaks, says
 from tests.provider.test_engines import engine
 
 
@@ -75,16 +75,8 @@ async def test_what_is_pushed_is_what_iterating_gives(
 
 @pytest.mark.parametrize("reset", [True, False])
 async def test_a_break_in_mid_stream_is_told(tmp_path: Path, reset: bool) -> None:
-    async def breaks(asked: Asked, out: Out) -> None:
-        await out.begin()
-        await out.event(chunk("Hi"))
-        await asyncio.sleep(0.02)
-        out.keep = False
-        if reset:
-            out.reset()
-
     path = tmp_path / "e.sock"
-    async with running(breaks, socket=path), engine(path) as link:
+    async with running(breaks(reset=reset), socket=path), engine(path) as link:
         *events, why = await Taker(await stream_of(link, call(stream=True))).all()
         assert link.outstanding == 0
     assert len(events) == 1

@@ -196,15 +196,24 @@ async def send_outcome(
         await _send_cut(scope, receive, send, reply, request_id)
 
 
+def wait_of(reply: Reply) -> int | None:
+    """The seconds of a reply's `Retry-After`; None: it has none.
+
+    As with our own errors: the SDK waits for whole seconds, and takes 0 for "at once".
+    """
+    if reply.retry_after is None and reply.status not in (429, 503):
+        return None
+    return max(1, reply.retry_after or 1)
+
+
 async def _send_reply(send: Send, reply: Reply) -> None:
     headers = [
         (b"content-type", reply.content_type.encode("latin-1", "replace")),
         (b"content-length", str(len(reply.body)).encode()),
         (b"served-model-name", _header(reply.served_entity)),
     ]
-    # As with our own errors: the SDK waits for whole seconds, and takes 0 for "at once".
-    if reply.retry_after is not None or reply.status in (429, 503):
-        headers.append((b"retry-after", str(max(1, reply.retry_after or 1)).encode()))
+    if (wait := wait_of(reply)) is not None:
+        headers.append((b"retry-after", str(wait).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

@@ -17,7 +17,7 @@ from lakeport.api.bridge import Cycle
 from lakeport.api.context import Answer, RequestIds
 from lakeport.api.errors import as_api_error, encode_error
 from lakeport.api.exchange import Connection
-from lakeport.api.invocations import lower, parse_path, send_outcome, text
+from lakeport.api.invocations import lower, parse_path, send_outcome, text, wait_of
 from lakeport.api.local import LOCAL_ADMIN, refuse_strangers
 from lakeport.api.ports import TokensPort
 from lakeport.api.reading import Head
@@ -233,13 +233,12 @@ class InvocationExchange:
             self._hand_over(outcome)
 
     def _reply(self, reply: Reply) -> None:
-        retry_after = reply.retry_after
-        if retry_after is not None or reply.status in (429, 503):
-            # The SDK waits for whole seconds, and takes 0 for "at once".
-            retry_after = max(1, retry_after or 1)
         try:
             lines = _head_of(
-                reply.content_type, reply.served_entity, retry_after, self._lane.organisation_line
+                reply.content_type,
+                reply.served_entity,
+                wait_of(reply),
+                self._lane.organisation_line,
             )
         except ValueError as error:
             logger.error("request %s: %s", self._request_id, error)

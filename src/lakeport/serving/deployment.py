@@ -87,7 +87,6 @@ class Deployment:
         self._drained: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
-        self._arrived = 0
         #: The integral of `leases` over time up to `_changed_at`.
         self._busy = 0.0
         self._changed_at = clock()
@@ -98,7 +97,6 @@ class Deployment:
         """Hold the deployment: it is not drained before `release`. `now`: by the clock."""
         self._busy += self.leases * (now - self._changed_at)
         self._changed_at = now
-        self._arrived += 1
         self.leases += 1
 
     def release(self, now: float) -> None:
@@ -124,7 +122,6 @@ class Deployment:
         return Load(
             in_flight=self.leases - len(self._waiting),
             waiting=len(self._waiting),
-            arrived=self._arrived,
             busy=self._busy + self.leases * passed,
             idle=0.0 if self.leases else passed,
             credit=max((slot.link.credit for slot in self._slots.values()), default=0),

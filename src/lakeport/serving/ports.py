@@ -110,8 +110,6 @@ class Load:
     in_flight: int
     #: Requests in the queue.
     waiting: int
-    #: Requests that have come since it was made.
-    arrived: int
     #: The integral over time of `in_flight + waiting`, in request-seconds, since it was made: two
     #: readings give the mean concurrency between them.
     busy: float

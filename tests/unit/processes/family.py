@@ -2,13 +2,15 @@
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 TREE = Path(__file__).with_name("tree.py")
 MEMBERS = 4
 #: Seconds after which a fact that was waited for is taken for missing.
 PATIENCE = 30
+#: The fixture `run`: runs a coroutine on either event loop.
+Run = Callable[[Coroutine[None, None, None]], None]
 
 
 class Family:

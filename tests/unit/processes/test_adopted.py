@@ -4,18 +4,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 import psutil
 import pytest
-import uvloop
 
 from lakeport.processes.adopted import adopt, adopting, can_adopt
 from lakeport.processes.child import Child, start
 from lakeport.processes.environment import scrubbed
-from tests.unit.processes.family import PATIENCE
+from tests.unit.processes.family import PATIENCE, Run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is adopted")
 
@@ -54,23 +53,6 @@ while os.getppid() == parent:
     time.sleep(0.01)
 print(os.getppid(), flush=True)
 """
-
-Run = Callable[[Coroutine[None, None, None]], None]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-
-    def run(main: Coroutine[None, None, None]) -> None:
-        async def patient() -> None:
-            async with asyncio.timeout(PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(patient())
-
-    return run
 
 
 @contextmanager

@@ -6,19 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
 import pytest
-import uvloop
 
 from lakeport.processes.child import Child, Output, how_it_ended, start, start_guarded
 from lakeport.processes.environment import scrubbed
-from tests.unit.processes.family import PATIENCE, TREE, Family
+from tests.unit.processes.family import PATIENCE, TREE, Family, Run
 
 Start = Callable[[list[str], Output], Awaitable[Child]]
-Run = Callable[[Coroutine[None, None, None]], None]
 
 
 async def plain(argv: list[str], output: Output) -> Child:
@@ -27,21 +25,6 @@ async def plain(argv: list[str], output: Output) -> Child:
 
 async def guarded(argv: list[str], output: Output) -> Child:
     return await start_guarded(argv, env=scrubbed(), output=output)
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-
-    def run(main: Coroutine[None, None, None]) -> None:
-        async def patient() -> None:
-            async with asyncio.timeout(PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(patient())
-
-    return run
 
 
 @pytest.fixture(params=[plain, guarded])
