@@ -58,7 +58,8 @@ demo: $(READY)
 	$(BIN)/lakeport demo
 
 test: check $(SDK_READY) $(FEAST_READY)
-	@# In two halves at a time, each always in the same order: they wait for processes more than they compute.
+	@# Two halves at a time, each always in the same order: they wait for processes more than they compute.
+	@# (pytest-xdist changes the order, and loses the failures of schemathesis' subtests.)
 	@echo "pytest tests/integration, its output comes later, beside pytest of all other tests"
 	@$(BIN)/python -m pytest $(PYTEST) tests/integration > $(VENV)/.integration.log 2>&1 & half=$$!; failed=0; \
 	$(BIN)/python -m pytest $(PYTEST) --ignore=tests/integration || failed=$$?; \
