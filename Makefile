@@ -58,12 +58,7 @@ demo: $(READY)
 	$(BIN)/lakeport demo
 
 test: check $(SDK_READY) $(FEAST_READY)
-	@# Two halves at a time, each always in the same order: they wait for processes more than they compute.
-	@# (pytest-xdist changes the order, and loses the failures of schemathesis' subtests.)
-	@echo "pytest tests/integration, its output comes later, beside pytest of all other tests"
-	@$(BIN)/python -m pytest $(PYTEST) tests/integration > $(VENV)/.integration.log 2>&1 & half=$$!; failed=0; \
-	$(BIN)/python -m pytest $(PYTEST) --ignore=tests/integration || failed=$$?; \
-	wait $$half || failed=$$?; cat $(VENV)/.integration.log; exit $$failed
+	scripts/tests.sh $(BIN)/python $(VENV)/.integration.log $(PYTEST)
 	LAKEPORT_TEST_PYTHON=$(CURDIR)/$(BIN)/python $(SDK_VENV)/bin/python -m pytest $(PYTEST) tests/contract
 	$(FEAST_VENV)/bin/python -m pytest $(PYTEST) --noconftest tests/feast
 
