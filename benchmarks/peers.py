@@ -181,7 +181,10 @@ FRAMEWORKS = ("mlflow", "mlserver", "kserve", "bentoml", "bentoml-batch", "litse
 BY_HAND = ("fastapi", "fastapi-2", "fastapi-tuned", "fastapi-tuned-2")
 PEERS = (*FRAMEWORKS, *BY_HAND)
 LIMIT = "lean"
-SERVERS = ("lakeport", *PEERS, LIMIT)
+#: Lakeport's replicas of a model that asks for no more: one, as a user gets by default, and as many
+#: as the others have processes.
+OURS: Mapping[str, int] = {"lakeport": 1, f"lakeport-{WORKERS}": WORKERS}
+SERVERS = (*OURS, *PEERS, LIMIT)
 
 
 def without(name: str, model: str) -> str | None:

@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace, folder: Path, emit: Emit) -> None:
                 try:
                     measure_server(server, model, number, args, emit)
                 except (Wrong, NotInstalled, servers.NotStarted, servers.Refused) as problem:
-                    if server == "lakeport":
+                    if server in peers.OURS:
                         raise
                     taking_part.remove(server)
                     leave_out(server, name, str(problem), emit)
@@ -125,15 +125,16 @@ def measure_server(
     here: dict[str, Any] = {"round": number, "server": name, "model": model.name}
     with tempfile.TemporaryDirectory(prefix="lakeport-bench-") as temporary:
         folder = Path(temporary)
-        provisioned = name == "lakeport" and model.concurrency != replicas.PER_REPLICA
-        if name == "lakeport":
+        concurrency = model.concurrency * peers.OURS.get(name, 1)
+        provisioned = name in peers.OURS and concurrency != replicas.PER_REPLICA
+        if name in peers.OURS:
             peer = servers.lakeport(None if provisioned else model.folder, folder / "home")
         else:
             peer = peers.peer(name, model, folder, args.cache)
         with servers.running(peer, folder) as server:
             if provisioned:
                 server.wait_for_answer(None)
-                replicas.deploy(server, model, model.concurrency)
+                replicas.deploy(server, model, concurrency)
                 peer = server.peer
             first = server.wait_for_answer(model.body(1, peer.form))
             check(server, model)
@@ -157,7 +158,7 @@ def measure_server(
                         "load_average": round(os.getloadavg()[0], 2),
                     }
                 )
-                if figures.errors and name == "lakeport":
+                if figures.errors and name in peers.OURS:
                     raise Wrong(f"{name}: {figures.errors} requests were not answered with 200")
             check(server, model)
             memory = {**asdict(server.weigh()), "first_pss": server.weigh_first()}

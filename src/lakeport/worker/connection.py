@@ -41,6 +41,8 @@ class Connection:
         """`streams`: the model may stream its answers."""
         self.sock = sock
         self.closed = False
+        #: The loop does not read on, until it is woken.
+        self.paused = False
         #: Outstanding: waiting, computing or streaming.
         self.calls: dict[int, Call] = {}
         #: Ids of calls whose stream has begun.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .flavors import rows
+from .flavors import forest, rows
 from .flavors.sklearn import fitted_names
 from .log import say, say_exception
 from .model_input import Interface, Scoring
@@ -44,6 +44,8 @@ class Model:
         #: An MLflow ChatModel, or what says that it is as good as one.
         self.chat = _is_chat_model(python_model, metadata)
         self._raw = _raw_of(pyfunc)
+        if loader_of(pyfunc) == SKLEARN:
+            forest.in_turn(self._raw)
         #: How requests become arrays; None: MLflow's way is the only one.
         self.plan = self._plan_of(schema)
         self._planned: Callable[[Any], Any] | None = None

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
+from .numbers import FLOATS, INTEGERS
+
 Row = Sequence[Any]
 
 _NONE: Final = type(None)
@@ -41,6 +43,10 @@ class Plan(Protocol):
     @property
     def exact_integers(self) -> bool:
         """Whether integers beyond 64 bits must not have been read as floats."""
+
+    @property
+    def numbers(self) -> str | None:
+        """What lists of rows may be read as at once (`numbers.loads`); None: by nothing."""
 
     def take(self, form: str, value: Any) -> Asked | None:
         """`value` is what the body has under `form`; None: MLflow's way. Never raises."""
@@ -80,6 +86,8 @@ class Columns:
     any order and every value of its column's JSON type. All of them become the same values, so that
     they can be joined. `join` gives an array (rows, columns) where all columns are of one numeric
     dtype, else a list with an array or a list for each column.
+
+    Rows that were read as an array are joined with their like only.
     """
 
     exact_integers = False  # a column of integers takes no floats
@@ -92,6 +100,7 @@ class Columns:
         dtypes = {kind.dtype for kind in self.kinds}
         #: The one dtype of all columns.
         self.dtype = dtypes.pop() if len(dtypes) == 1 else None
+        self.numbers = _NUMBERS.get(self.dtype or "")
         self._width = len(columns)
         self._set = set(self.names)
         self._pick = _picker(self.names)
@@ -100,16 +109,20 @@ class Columns:
         self._takes_tensors = all(kind.dtype for kind in self.kinds)
 
     def take(self, form: str, value: Any) -> Asked | None:
-        rows = None
+        rows: Any = None
         if form == "dataframe_split":
             rows = self._split(value)
         elif form == "dataframe_records":
             rows = self._records(value) if self.named else None
         elif self._takes_tensors and form in _TENSOR_FORMS:
             rows = self._tensors(form, value)
-        return Asked(None, len(rows), rows) if rows else None
+        if rows is None or not len(rows):
+            return None
+        return Asked(_AT_ONCE if type(rows) is np.ndarray else None, len(rows), rows)
 
     def join(self, asked: Sequence[Asked]) -> Any:
+        if asked[0].key is _AT_ONCE:
+            return _cast([one.values for one in asked], self.dtype)
         rows: Iterable[Row] = chain.from_iterable([one.values for one in asked])
         if self.dtype is not None:
             array = _typed(list(chain.from_iterable(rows)), self.kinds[0])
@@ -123,22 +136,27 @@ class Columns:
             columns.append(column)
         return columns
 
-    def _split(self, frame: Any) -> Sequence[Row] | None:
+    def _split(self, frame: Any) -> Any:
+        """The rows with the signature's columns in its order, a list or an array; None where they have
+        others."""
         if type(frame) is not dict or frame.keys() != self._split_keys:
             return None
         data = frame["data"]
         if not self._even(data):
             return None
         if not self.named:
-            return data  # type: ignore[no-any-return]
+            return data
         columns = frame["columns"]
         if columns == self.names:
-            return data  # type: ignore[no-any-return]
+            return data
         if type(columns) is not list or set(map(type, columns)) != {str}:
             return None
         if len(columns) != self._width or set(columns) != self._set:
             return None
-        pick = _picker([columns.index(name) for name in self.names])
+        order = [columns.index(name) for name in self.names]
+        if type(data) is np.ndarray:
+            return data[:, order]
+        pick = _picker(order)
         return [pick(row) for row in data]
 
     def _records(self, data: Any) -> Sequence[Row] | None:
@@ -169,6 +187,8 @@ class Columns:
 
     def _even(self, data: Any) -> bool:
         """Whether these are rows, at least one, as wide as the signature."""
+        if type(data) is np.ndarray:
+            return data.ndim == 2 and data.shape[1] == self._width
         if type(data) is not list or not data:
             return False
         if len(data) == 1:
@@ -176,6 +196,15 @@ class Columns:
         return set(map(type, data)) == {list} and set(map(len, data)) == {self._width}
 
 
+#: The key of rows that were read as an array.
+_AT_ONCE: Final = "at once"
+#: By the one dtype of all columns.
+_NUMBERS: Final = {
+    "float64": FLOATS,
+    "float32": FLOATS,
+    "int64": INTEGERS,
+    "int32": INTEGERS,
+}
 _NAMED_SPLIT: Final = frozenset(("columns", "data"))
 _BARE_SPLIT: Final = frozenset(("data",))
 
@@ -198,6 +227,15 @@ def _typed(values: Sequence[Any], kind: Kind) -> Any:
     if int in types and array.dtype.kind == "f" and not _all_exact(values, array):
         return None
     return array
+
+
+def _cast(arrays: list[Any], dtype: str | None) -> Any:
+    """Arrays of rows as one of this dtype, column by column; None where a number is out of it."""
+    array = _joined(arrays)
+    if dtype == "int32" and (array.min() < -_INT32 or array.max() >= _INT32):
+        return None
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype, order="F")
 
 
 def _all_exact(values: Sequence[Any], array: Any) -> bool:
@@ -228,9 +266,10 @@ class Tensor:
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
         self.exact_integers = self.dtype.kind != "f"
+        self.numbers = None if self.exact_integers else FLOATS
 
     def take(self, form: str, value: Any) -> Asked | None:
-        if form not in _TENSOR_FORMS or type(value) is not list:
+        if form not in _TENSOR_FORMS or type(value) not in {list, np.ndarray}:
             return None
         array = self.array(value)
         return None if array is None else Asked(array.shape[1:], len(array), array)
@@ -241,7 +280,8 @@ class Tensor:
     def array(self, value: Any) -> Any:
         """None where there are no rows, or the shape is another one."""
         try:
-            array = np.array(value, dtype=self.dtype)
+            with np.errstate(over="ignore"):
+                array = np.array(value, dtype=self.dtype)
         except (ValueError, TypeError, OverflowError):
             return None
         if array.ndim != len(self.shape) or not len(array):
@@ -256,6 +296,8 @@ class Tensors:
 
     Taken is `inputs` with exactly those names and as many rows in each.
     """
+
+    numbers: str | None = None
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors
@@ -290,6 +332,7 @@ class Floats:
     nothing else. `join` gives the array (rows, columns)."""
 
     exact_integers = False
+    numbers: str | None = None  # whether a number was written as an integer counts
 
     def __init__(self, width: int, names: Sequence[str] | None) -> None:
         """`names`: those that the model was fitted with, which a frame must have."""

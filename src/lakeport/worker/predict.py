@@ -55,13 +55,13 @@ def predict_of(pyfunc: PyFuncModel, raw: Any, plan: Plan, *, params: bool) -> Pr
 
 def _predict_arrays(pyfunc: PyFuncModel, raw: Any, plan: Columns) -> Predict | None:
     loader, names = loader_of(pyfunc), plan.names if plan.named else None
+    if loader == ONNX:
+        return onnx.predictor(raw, names)
+    if not _numeric(plan):
+        return None
     if loader == SKLEARN:
-        return sklearn.predictor(raw, _method(pyfunc), names) if _numeric(plan) else None
-    if loader == XGBOOST:
-        return xgboost.predictor(raw, names) if _numeric(plan) else None
-    if loader == LIGHTGBM:
-        return lightgbm.predictor(raw) if _numeric(plan) else None
-    return onnx.predictor(raw, names) if loader == ONNX else None
+        return sklearn.predictor(raw, _method(pyfunc), names)
+    return xgboost.predictor(raw, names) if loader == XGBOOST else lightgbm.predictor(raw)
 
 
 def _numeric(plan: Columns) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from . import answer_body, chat, model_input, protocol, refusal, request_body
+from . import answer_body, chat, model_input, numbers, protocol, refusal, request_body
 from .batch import groups
 from .call import Call
 from .chat import Dialogue
@@ -156,7 +156,11 @@ class Scorer:
                 if request_body.media_type(call.content_type) != request_body.JSON:
                     return None
                 body = request_body.inflate(body, call.content_encoding, self.max_body)
-            fields = request_body.loads(body, exact_integers=plan.exact_integers)
+            fields = None
+            if plan.numbers is not None and len(body) >= numbers.WORTH_IT:
+                fields = numbers.loads(body, plan.numbers)
+            if fields is None:
+                fields = request_body.loads(body, exact_integers=plan.exact_integers)
             document = None
             if type(fields) is not dict or len(fields) != 1:
                 document = request_body.document_of(fields)

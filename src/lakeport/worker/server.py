@@ -157,7 +157,10 @@ class Server:
 
     def _watch(self, connection: Connection) -> None:
         wanted = 0
+        # Told first and looked at then: a thread ends a call first and looks then whether to wake.
+        connection.paused = True
         if connection.reading:
+            connection.paused = False
             wanted |= selectors.EVENT_READ
         if connection.sending:
             wanted |= selectors.EVENT_WRITE
@@ -197,7 +200,8 @@ class Server:
         connection.calls.pop(call.id, None)
         if call.exhausted:
             self._ending = True
-        self._wake()  # the loop may wait to read on, to stop, or to end
+        if connection.paused or self._stopping or self._ending:
+            self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full: it will wake

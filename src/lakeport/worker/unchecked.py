@@ -71,8 +71,42 @@ def twin(pyfunc: PyFuncModel) -> Callable[[Any], Any] | None:
         params = getattr(signature, "params", None)
         metadata.signature = ModelSignature(params=params) if params else None
         found._model_meta = metadata
+        found._predict_fn = _signed(pyfunc)
         unchecked = found.metadata.get_input_schema() is None
         unchecked = unchecked and pyfunc.metadata.get_input_schema() is not None
     except Exception:  # noqa: BLE001  another MLflow's inside
         return None
     return cast("Callable[[Any], Any]", found.predict) if unchecked else None
+
+
+def _signed(pyfunc: PyFuncModel) -> Callable[..., Any]:
+    """The predict that MLflow calls, whose signature, and that of the author's below it, are found
+    once: MLflow asks for both at each predict, which takes longer than a small one itself."""
+    impl = pyfunc._model_impl
+    if type(impl).__name__ != "_PythonModelPyfuncWrapper":
+        return _Signed(pyfunc._predict_fn)
+    impl = copy.copy(impl)
+    impl.python_model = _Author(impl.python_model)
+    return _Signed(getattr(impl, pyfunc._predict_fn.__name__))
+
+
+class _Signed:
+    """A callable that says the signature of another, and calls it."""
+
+    def __init__(self, called: Callable[..., Any]) -> None:
+        self.__signature__ = inspect.signature(called)
+        self._called = called
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._called(*args, **kwargs)
+
+
+class _Author:
+    """A model in Python as MLflow's wrapper uses it."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.predict = _Signed(model.predict)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

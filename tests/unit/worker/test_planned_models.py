@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakeport.worker import protocol
+from lakeport.worker import numbers, protocol
 from tests.unit.worker import planned
 from tests.unit.worker.planned import COLUMNS
 from tests.unit.worker.scoring import Pair, Reply
@@ -135,10 +135,19 @@ def flat(body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
 @pytest.mark.parametrize("name", ARRAYS + FRAMES)
 @BOUNDED
 @given(data=st.data())
-def test_models_answer_as_by_mlflow(pair: LoadPair, name: str, data: st.DataObject) -> None:
+def test_models_answer_as_by_mlflow(
+    pair: LoadPair,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    at_once: bool,
+    data: st.DataObject,
+) -> None:
+    """`at_once`: whether numbers are read as if the body were a large one."""
+    monkeypatch.setattr(numbers, "WORTH_IT", 0 if at_once else math.inf)
     names = COLUMNS[:2] if name == "onnx_inputs" else COLUMNS
     asked = data.draw(st.lists(bodies(names), min_size=1, max_size=4))
     texts = [json.dumps(body).encode() for body in asked]

@@ -7,7 +7,7 @@ from pathlib import Path
 from lakeport.models.mlmodel import MLmodel
 
 #: Every worker's: what decodes requests, and what loads the model.
-COMMON = ("numpy", "orjson", "pandas", "mlflow.pyfunc")
+COMMON = ("numpy", "orjson", "simdjson", "pandas", "mlflow.pyfunc")
 _SKLEARN = (
     "mlflow.sklearn",
     "sklearn.pipeline",

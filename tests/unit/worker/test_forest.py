@@ -1,0 +1,87 @@
+"""Trees in turn: another way to the same bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lakeport.worker.flavors import forest
+from tests.unit.worker.planned import CLASSES, NUMBERS, TABLE, TWO
+
+BOTH = np.c_[CLASSES, TWO]
+ROWS = np.random.default_rng(5).normal(size=(1100, 3))
+
+FORESTS: list[tuple[Any, Any, str]] = [
+    (RandomForestClassifier(9, random_state=1), CLASSES, "predict"),
+    (RandomForestClassifier(9, random_state=1), CLASSES, "predict_proba"),
+    (RandomForestClassifier(9, random_state=1), CLASSES, "predict_log_proba"),
+    (RandomForestClassifier(9, random_state=1), BOTH, "predict_proba"),
+    (RandomForestClassifier(9, random_state=1), BOTH, "predict"),
+    (ExtraTreesClassifier(9, random_state=1), CLASSES, "predict_proba"),
+    (RandomForestRegressor(9, random_state=1), NUMBERS, "predict"),
+    (ExtraTreesRegressor(9, random_state=1), BOTH, "predict"),
+    (make_pipeline(StandardScaler(), RandomForestRegressor(9, random_state=1)), NUMBERS, "predict"),
+]
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one.dtype == other.dtype and one.tolist() == other.tolist())
+
+
+@pytest.mark.parametrize(("model", "target", "method"), FORESTS)
+def test_a_forest_in_turn_has_scikit_learns_bits(model: Any, target: Any, method: str) -> None:
+    model.fit(TABLE.to_numpy(), target)
+    kind = type(model)
+    expected = getattr(model, method)(ROWS)
+
+    forest.in_turn(model)
+
+    assert same(getattr(model, method)(ROWS), expected)
+    assert (type(model).__name__, type(model).__module__) == (kind.__name__, kind.__module__)
+    assert isinstance(model, kind)
+
+
+def test_a_forest_in_turn_starts_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    import joblib  # type: ignore[import-untyped]
+
+    model = RandomForestClassifier(9, n_jobs=4, random_state=1).fit(TABLE.to_numpy(), CLASSES)
+    forest.in_turn(model)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("joblib was asked")
+
+    monkeypatch.setattr(joblib.Parallel, "__call__", refuse)
+    monkeypatch.setattr(joblib.Parallel, "__init__", refuse)
+
+    assert model.predict(ROWS).shape == (1100,)
+
+
+def test_a_forest_says_what_is_wrong_as_before() -> None:
+    model = RandomForestClassifier(9, random_state=1).fit(TABLE.to_numpy(), CLASSES)
+    forest.in_turn(model)
+
+    with pytest.raises(ValueError, match=r"2 features, but .* expecting 3"):
+        model.predict(ROWS[:, :2])
+
+
+def test_what_is_no_forest_stays_as_it_is() -> None:
+    class Own(RandomForestClassifier):
+        """An author's, who may have other plans with its trees."""
+
+    for model in (BaggingClassifier(n_estimators=2), Own(2), object(), None):
+        kind = type(model)
+
+        forest.in_turn(model)
+
+        assert type(model) is kind
