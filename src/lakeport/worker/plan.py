@@ -137,8 +137,7 @@ class Columns:
         return columns
 
     def _split(self, frame: Any) -> Any:
-        """The rows with the signature's columns in its order, a list or an array; None where they have
-        others."""
+        """The rows with the signature's columns in its order, a list or an array; else None."""
         if type(frame) is not dict or frame.keys() != self._split_keys:
             return None
         data = frame["data"]
