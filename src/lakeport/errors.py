@@ -11,7 +11,6 @@
     ├── NotFound            404 RESOURCE_DOES_NOT_EXIST   a thing of the control plane
     ├── EndpointNotFound    404 ENDPOINT_NOT_FOUND        an invocation or a route
     ├── MethodNotAllowed    405 METHOD_NOT_ALLOWED
-    ├── RequestTimeout      408 REQUEST_TIMEOUT           the caller was too slow in sending
     ├── AlreadyExists       409 RESOURCE_ALREADY_EXISTS
     │   └── ScopeExists     400 RESOURCE_ALREADY_EXISTS   a scope of secrets
     ├── Conflict            409 RESOURCE_CONFLICT
@@ -119,11 +118,6 @@ class EndpointNotFound(ApiError):
 class MethodNotAllowed(ApiError):
     status = 405
     error_code = "METHOD_NOT_ALLOWED"
-
-
-class RequestTimeout(ApiError):
-    status = 408
-    error_code = "REQUEST_TIMEOUT"
 
 
 class AlreadyExists(ApiError):

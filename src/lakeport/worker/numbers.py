@@ -35,6 +35,8 @@ INTEGERS: Final = "i"
 _DTYPES: Final = {FLOATS: np.dtype("float64"), INTEGERS: np.dtype("int64")}
 #: From here on an integer may not be a float64 any more.
 _EXACT: Final = 2**53
+#: Lists in each other: videos in rows have five. A step is a look through the whole text.
+_DEEPEST: Final = 8
 _OPENING: Final = re.compile(rb"\[[ \t\r\n]*\[")
 #: What numbers are written with, and the space around them.
 _IN_NUMBERS: Final = b"0123456789+-.eE \t\r\n"
@@ -76,7 +78,7 @@ def _shape(brackets: bytes) -> tuple[int, ...] | None:
     are not all alike, or something else is left as well."""
     depth = len(brackets) - len(brackets.lstrip(b"["))
     inner = brackets.find(b"]") - depth + 1
-    if depth < 2 or inner < 1:
+    if not 2 <= depth <= _DEEPEST or inner < 1:
         return None
     shape, text = [inner], b"[" + b"," * (inner - 1) + b"]"
     for level in range(2, depth + 1):

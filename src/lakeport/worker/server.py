@@ -24,7 +24,7 @@ from . import protocol
 from .batch import MAX_REQUESTS
 from .call import Call
 from .connection import Connection
-from .log import say
+from .log import say, say_exception
 from .protocol import ProtocolError
 from .scorer import Scorer
 from .tracing import joined
@@ -253,4 +253,7 @@ class _Pool:
         while True:
             # Each call in a context of its own, to its stream's end: MLflow resets its variables
             # there, and what a model leaves in its own is nothing for the next caller.
-            contextvars.copy_context().run(self._work, self._works.get())
+            try:
+                contextvars.copy_context().run(self._work, self._works.get())
+            except BaseException:  # noqa: BLE001  a fault of ours: the thread has more to do
+                say_exception("a call was not answered")

@@ -1,6 +1,8 @@
 """Lists that are read as one array are those that the ordinary way reads, and nothing else is."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -138,6 +140,7 @@ def test_what_is_odd_is_never_read_as_something_else(
         '{"inputs": 5[[1]]}',
         '{"inputs": [[1]][[2]]}',
         '{"inputs": [[1]], [[2]]}',
+        pytest.param(f'{{"inputs": {"[" * 10**6}1{"]" * 10**6}}}', id="deep"),
         f'{{"inputs": [[{2**53}]]}}',
         f'{{"inputs": [[{10**30}]]}}',
     ],
@@ -154,6 +157,12 @@ def test_without_simdjson_all_is_read_in_the_ordinary_way(monkeypatch: pytest.Mo
     monkeypatch.setattr(numbers, "simdjson", None)
 
     assert numbers.loads(b'{"inputs": [[1, 2]]}', numbers.FLOATS) is None
+
+
+def test_a_worker_starts_without_simdjson() -> None:
+    code = "import sys; sys.modules['simdjson'] = None; import lakeport.worker.scorer"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,8 +30,7 @@ def predictor(raw: Any, names: Sequence[str] | None) -> Callable[[Any], Any] | N
         booster.set_param({"nthread": most})
     if raw is booster:
         return partial(_predict, raw)
-    predict: Callable[[Any], Any] = raw.predict
-    return predict
+    return _estimator(raw, booster)
 
 
 def _predict(booster: Any, array: Any) -> Any:
@@ -40,6 +39,50 @@ def _predict(booster: Any, array: Any) -> Any:
         if np.isinf(array.astype(np.float32, copy=False)).any():
             raise ValueError("a value is infinite in 32 bits")
     return booster.inplace_predict(array)
+
+
+def _estimator(raw: Any, booster: Any) -> Callable[[Any], Any]:
+    """The estimator's predict, without the contexts that it enters at each call, which take a
+    quarter of a small one. Only where the first of both is the same."""
+    usual: Callable[[Any], Any] = raw.predict
+    finish = _FINISH.get((type(raw).__name__, raw.objective))
+    if finish is None or not isinstance(raw.objective, str):
+        return usual
+    asked = {"iteration_range": raw._get_iteration_range(None), "missing": raw.missing}
+    agrees: bool | None = None
+
+    def predict(array: Any) -> Any:
+        nonlocal agrees
+        if agrees is False:
+            return usual(array)
+        found = finish(booster.inplace_predict(array, **asked))
+        if agrees is None:
+            expected = usual(array)
+            agrees = found.dtype == expected.dtype and np.array_equal(found, expected)
+            return expected
+        return found
+
+    return predict
+
+
+def _itself(values: Any) -> Any:
+    return values
+
+
+def _likelier(probabilities: Any) -> Any:
+    return (probabilities > 0.5).astype(np.int64)
+
+
+def _likeliest(probabilities: Any) -> Any:
+    return probabilities.argmax(axis=-1)
+
+
+#: What an estimator makes of its booster's values, by its class and objective.
+_FINISH: Final[dict[tuple[str, Any], Callable[[Any], Any]]] = {
+    ("XGBRegressor", "reg:squarederror"): _itself,
+    ("XGBClassifier", "binary:logistic"): _likelier,
+    ("XGBClassifier", "multi:softprob"): _likeliest,
+}
 
 
 def _booster_of(raw: Any) -> Any:
