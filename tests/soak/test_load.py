@@ -17,6 +17,8 @@ OVERLOAD = 60 * SCALE
 QUEUE = 1024
 #: Seconds that show what is normal, and in which it comes back.
 NORMAL = 20 * max(SCALE, 0.1)
+#: Seconds that are looked at together to see when it does.
+STEP = 0.25
 #: Part of the capacity that is asked for after an overload.
 AFTERWARDS = 0.25
 #: The load cannot do more.
@@ -98,12 +100,11 @@ def test_overload(bench: Bench, model: str, capacity: float, tell: Tell) -> None
 
 
 def settled(after: Result, normal: Result) -> float:
-    """When seconds begin to be as they used to be: all answered with 200, nine in ten in usual
-    time."""
+    """When it begins to be as it used to be: all answered with 200, nine in ten in usual time."""
     limit = 2 * normal.latency(0.99)
     begun = last = after.shots[0].due
-    for second in range(int(after.shots[-1].due - begun) + 1):
-        found = after.between(begun + second, begun + second + 1)
-        if found.failed or found.latency(0.9) > limit:
-            last = begun + second + 1
+    for step in range(int((after.shots[-1].due - begun) / STEP) + 1):
+        found = after.between(begun + step * STEP, begun + (step + 1) * STEP)
+        if found.shots and (found.failed or found.latency(0.9) > limit):
+            last = begun + (step + 1) * STEP
     return last

@@ -45,7 +45,7 @@ class Model:
         self.chat = _is_chat_model(python_model, metadata)
         self._raw = _raw_of(pyfunc)
         if loader_of(pyfunc) == SKLEARN:
-            forest.in_turn(self._raw)
+            _in_turn(self._raw)
         #: How requests become arrays; None: MLflow's way is the only one.
         self.plan = self._plan_of(schema)
         self._planned: Callable[[Any], Any] | None = None
@@ -57,8 +57,12 @@ class Model:
             self.plan = None
         #: To predict again is to predict the same: no code of an author's own.
         self.pure = loader_of(pyfunc) in KNOWN
+        known = self.plan is not None and rows.known(conf, self._raw)
         #: Requests may share a predict.
-        self.row_wise = self._merges(merge)
+        self.row_wise = self._merges(merge, known=known)
+        #: A predict may wait for something. One that only computes has no use for threads beside
+        #: it: those of forests, which let go of Python's lock at each tree, only hold each other up.
+        self.waits = not (known or self.row_wise)
 
     def _plan_of(self, schema: Any) -> Plan | None:
         if schema is not None:
@@ -68,12 +72,12 @@ class Model:
             return None
         return Floats(width, fitted_names(self._raw))
 
-    def _merges(self, merge: bool | None) -> bool:
+    def _merges(self, merge: bool | None, *, known: bool) -> bool:
+        """`known`: the flavor's estimator is known to be row-wise."""
         if merge is None:
             merge = _declared(self._pyfunc.metadata)
         if merge is None:
-            conf = self._pyfunc.metadata.flavors["python_function"]
-            return self.plan is not None and rows.known(conf, self._raw)
+            return known
         if merge and self.plan is None:
             why = "the model streams" if self.streams else "its signature is not one of plain types"
             say(f"requests are not merged: {why}")
@@ -166,6 +170,13 @@ def _ask(metadata: Any, method: str) -> Any:
     """A method that older releases of MLflow don't have."""
     found = getattr(metadata, method, None)
     return found() if found else None
+
+
+def _in_turn(raw: Any) -> None:
+    try:
+        forest.in_turn(raw)
+    except Exception as error:  # noqa: BLE001  another scikit-learn's inside, or an author's class
+        say(f"forests are left as they are: {error}")
 
 
 def _required(schema: Any) -> frozenset[str]:

@@ -20,7 +20,9 @@ from .refusal import Refusal
 simdjson: Any
 try:
     import simdjson
-except ImportError:  # an environment of a model's own need not have it
+
+    simdjson.Parser().parse(b"[[1, 2.5]]").as_buffer(of_type="d")
+except Exception:  # noqa: BLE001  a model's own environment need not have it, or not as it is today
     simdjson = None
 
 #: Bytes of a body from which this way is the quicker one.
@@ -115,10 +117,11 @@ def _parser(size: int) -> Any:
 
 
 def _put(fields: Any, array: Any) -> bool:
-    """Put the array in its place: under a form, or one step below. Whether it was found."""
+    """Put the array in its place: a form's value, or the `data` of that. Whether it was there."""
     if type(fields) is not dict:
         return False
-    for form, value in fields.items():
+    for form in fields.keys() & request_body.FORMS:
+        value = fields[form]
         if value == _PLACE:
             fields[form] = array
             return True

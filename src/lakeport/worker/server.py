@@ -1,7 +1,7 @@
 """The socket loop: one thread, `selectors`, any number of fronts.
 
-Row-wise models compute on this thread, greedily: whatever is there is one batch. Other models
-compute in a pool of threads, which send their answers themselves.
+Models that only compute do so on this thread, row-wise ones greedily: whatever is there is one
+batch. Models that may wait work in a pool of threads, which send their answers themselves.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ class Server:
     """Serves one model on one socket until SIGTERM, or until the model ran out of memory."""
 
     def __init__(self, scorer: Scorer, *, secret: str, concurrency: int) -> None:
-        """`concurrency`: threads for a model that is not row-wise."""
+        """`concurrency`: calls at a time for a model that is not row-wise."""
         self._scorer = scorer
         self._secret = secret
-        self._row_wise = scorer.model.row_wise
-        self.credit = ROW_WISE_CREDIT if self._row_wise else 2 * concurrency
+        self.credit = ROW_WISE_CREDIT if scorer.model.row_wise else 2 * concurrency
         self._connections: set[Connection] = set()
         self._waiting: deque[_Work] = deque()
-        self._pool = None if self._row_wise else _Pool(self._work, concurrency)
+        self._pool = _Pool(self._work, concurrency) if scorer.model.waits else None
         self._stopping = False
         #: The model ran out of memory, and the call over which it did is answered.
         self._ending = False
@@ -83,7 +82,7 @@ class Server:
                     self._accept()
                 elif isinstance(key.data, Connection):
                     self._serve(key.data, events)
-            if self._row_wise:
+            if self._pool is None:
                 self._compute_batch()
             if self._ending:
                 self._say_last_words()
@@ -255,5 +254,6 @@ class _Pool:
             # there, and what a model leaves in its own is nothing for the next caller.
             try:
                 contextvars.copy_context().run(self._work, self._works.get())
-            except BaseException:  # noqa: BLE001  a fault of ours: the thread has more to do
-                say_exception("a call was not answered")
+            except BaseException:  # noqa: BLE001  a fault of ours ends the process, as in the loop
+                say_exception("a call could not be worked on")
+                os._exit(1)

@@ -84,17 +84,19 @@ def _signed(pyfunc: PyFuncModel) -> Callable[..., Any]:
     once: MLflow asks for both at each predict, which takes longer than a small one itself."""
     impl = pyfunc._model_impl
     if type(impl).__name__ != "_PythonModelPyfuncWrapper":
-        return _Signed(pyfunc._predict_fn)
+        return _Signed(pyfunc._predict_fn, pyfunc._predict_fn)
     impl = copy.copy(impl)
     impl.python_model = _Author(impl.python_model)
-    return _Signed(getattr(impl, pyfunc._predict_fn.__name__))
+    called = getattr(impl, pyfunc._predict_fn.__name__)
+    return _Signed(called, called)
 
 
 class _Signed:
-    """A callable that says the signature of another, and calls it."""
+    """A callable that knows its signature."""
 
-    def __init__(self, called: Callable[..., Any]) -> None:
-        self.__signature__ = inspect.signature(called)
+    def __init__(self, like: Callable[..., Any], called: Callable[..., Any]) -> None:
+        """`like`: whose signature it is."""
+        self.__signature__ = inspect.signature(like)
         self._called = called
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -106,7 +108,11 @@ class _Author:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.predict = _Signed(model.predict)
+        self.predict = _Signed(model.predict, self._predict)
+
+    def _predict(self, *args: Any, **kwargs: Any) -> Any:
+        # Looked up at each call: a model may put another in its place.
+        return self._model.predict(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -77,7 +77,7 @@ def _import(names: list[str]) -> None:
     if blocked:
         sys.modules[_LEFT_OUT] = None  # type: ignore[assignment]
     for name in [*names, *(f"{__package__}.{sibling}" for sibling in _SIBLINGS)]:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
     if blocked:
         del sys.modules[_LEFT_OUT]

@@ -2,8 +2,10 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from pandas.testing import assert_frame_equal
 from lakeport.worker import request_body
 from lakeport.worker.frames import frame_of
 from lakeport.worker.plan import Columns
+from tests.unit.worker.scoring import Pair
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "double": st.one_of(st.floats(allow_nan=False), st.integers(-(2**53), 2**53 - 1)),
@@ -78,3 +81,46 @@ def test_numbers_of_any_length_are_read_as_by_python(numbers: list[str]) -> None
 
     assert list(map(repr, read)) == list(map(repr, json.loads(body)["inputs"]))
     assert all(math.isfinite(number) for number in read)
+
+
+def _with_context(self: Any, context: Any, model_input: Any) -> Any:
+    return [type(context).__name__, *model_input["a"]][1:]
+
+
+def _with_params(self: Any, model_input: Any, params: Any = None) -> Any:
+    return [f"{value} {params}" for value in model_input["a"]]
+
+
+def _with_both(self: Any, context: Any, model_input: Any, params: Any = None) -> Any:
+    return [f"{value} {params} {sorted(context.artifacts)}" for value in model_input["a"]]
+
+
+def _another_next_time(self: Any, context: Any, model_input: Any) -> Any:
+    self.predict = lambda context, model_input: [-value for value in model_input["a"]]
+    return list(model_input["a"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("predict", [_with_context, _with_params, _with_both, _another_next_time])
+@pytest.mark.parametrize("params", [None, {"p": 1}])
+def test_a_python_model_is_asked_as_by_mlflow(
+    tmp_path: Path, predict: Any, params: dict[str, Any] | None
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    model = type("Asked", (mlflow.pyfunc.PythonModel,), {"predict": predict})()
+    rows = {"a": [1.5, 2.5]}
+    signature = infer_signature(pd.DataFrame(rows), params=params)
+    mlflow.pyfunc.save_model(
+        tmp_path / "m", python_model=model, signature=signature, pip_requirements=[]
+    )
+    ours, theirs = Pair.load(tmp_path / "m"), Pair.load(tmp_path / "m")
+    text = json.dumps({"inputs": rows}).encode()
+
+    for _ in range(3):
+        reply = ours.ours(text)
+
+        assert reply.status == 200, reply
+        assert reply == theirs.mlflows(text)
+    assert ours.scorer.model.plan is not None

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lakeport.worker import model as worker_model
 from lakeport.worker.flavors import forest
 from tests.unit.worker.planned import CLASSES, NUMBERS, TABLE, TWO
 
@@ -73,6 +74,15 @@ def test_a_forest_says_what_is_wrong_as_before() -> None:
 
     with pytest.raises(ValueError, match=r"2 features, but .* expecting 3"):
         model.predict(ROWS[:, :2])
+
+
+def test_an_authors_pipeline_is_loaded_whatever_it_is_made_of() -> None:
+    """In a class of the same name, which has nothing but that in common with scikit-learn's."""
+
+    class Pipeline:
+        steps = 3
+
+    worker_model._in_turn(Pipeline())
 
 
 def test_what_is_no_forest_stays_as_it_is() -> None:

@@ -159,8 +159,9 @@ def test_without_simdjson_all_is_read_in_the_ordinary_way(monkeypatch: pytest.Mo
     assert numbers.loads(b'{"inputs": [[1, 2]]}', numbers.FLOATS) is None
 
 
-def test_a_worker_starts_without_simdjson() -> None:
-    code = "import sys; sys.modules['simdjson'] = None; import lakeport.worker.scorer"
+@pytest.mark.parametrize("there", ["None", "types.ModuleType('simdjson')"])
+def test_a_worker_starts_without_simdjson(there: str) -> None:
+    code = f"import sys, types; sys.modules['simdjson'] = {there}; import lakeport.worker.scorer"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -182,11 +183,12 @@ def test_a_plan_makes_of_an_array_what_it_makes_of_rows(
     rows: list[list[Any]] = [[value, 1], [2, 3]]
     assert plan.numbers is not None
     read = numbers.loads(
-        json.dumps({"x": {"columns": ["b", "a"], "data": rows}}).encode(), plan.numbers
+        json.dumps({"dataframe_split": {"columns": ["b", "a"], "data": rows}}).encode(),
+        plan.numbers,
     )
-    assert type(read["x"]["data"]) is np.ndarray
+    assert type(read["dataframe_split"]["data"]) is np.ndarray
 
-    asked = plan.take("dataframe_split", read["x"])
+    asked = plan.take("dataframe_split", read["dataframe_split"])
     ordinary = plan.take("dataframe_split", {"columns": ["b", "a"], "data": rows})
 
     assert asked is not None

@@ -45,10 +45,16 @@ def _estimator(raw: Any, booster: Any) -> Callable[[Any], Any]:
     """The estimator's predict, without the contexts that it enters at each call, which take a
     quarter of a small one. Only where the first of both is the same."""
     usual: Callable[[Any], Any] = raw.predict
-    finish = _FINISH.get((type(raw).__name__, raw.objective))
-    if finish is None or not isinstance(raw.objective, str):
+    finish = _FINISH.get((type(raw).__name__, str(raw.objective)))
+    # Before 2.0 there may be labels of its own (`_le`), or a DMatrix in place of the array.
+    if finish is None or hasattr(raw, "_le"):
         return usual
-    asked = {"iteration_range": raw._get_iteration_range(None), "missing": raw.missing}
+    try:
+        if not raw._can_use_inplace_predict():
+            return usual
+        asked = {"iteration_range": raw._get_iteration_range(None), "missing": raw.missing}
+    except AttributeError:  # another XGBoost's inside
+        return usual
     agrees: bool | None = None
 
     def predict(array: Any) -> Any:
@@ -78,7 +84,7 @@ def _likeliest(probabilities: Any) -> Any:
 
 
 #: What an estimator makes of its booster's values, by its class and objective.
-_FINISH: Final[dict[tuple[str, Any], Callable[[Any], Any]]] = {
+_FINISH: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ("XGBRegressor", "reg:squarederror"): _itself,
     ("XGBClassifier", "binary:logistic"): _likelier,
     ("XGBClassifier", "multi:softprob"): _likeliest,
