@@ -61,7 +61,7 @@ class Model:
         #: Requests may share a predict.
         self.row_wise = self._merges(merge, known=known)
         #: A predict may wait for something. One that only computes has no use for threads beside
-        #: it: those of forests, which let go of Python's lock at each tree, only hold each other up.
+        #: it: those of forests, which let go of the lock at each tree, only hold each other up.
         self.waits = not (known or self.row_wise)
 
     def _plan_of(self, schema: Any) -> Plan | None:
