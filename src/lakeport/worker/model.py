@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .flavors import forest, rows
+from .flavors import in_turn, rows
 from .flavors.sklearn import fitted_names
 from .log import say, say_exception
 from .model_input import Interface, Scoring
@@ -174,9 +174,9 @@ def _ask(metadata: Any, method: str) -> Any:
 
 def _in_turn(raw: Any) -> None:
     try:
-        forest.in_turn(raw)
+        in_turn.in_turn(raw)
     except Exception as error:  # noqa: BLE001  another scikit-learn's inside, or an author's class
-        say(f"forests are left as they are: {error}")
+        say(f"scikit-learn loops as it does: {error}")
 
 
 def _required(schema: Any) -> frozenset[str]:
