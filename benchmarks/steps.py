@@ -32,6 +32,10 @@ from lakeport.worker.connection import Connection
 #: Requests at a time: those of 32 connections.
 AT_ONCE = 32
 ROUNDS, TIMES = 15, 100
+#: Seconds of a round, however large the requests.
+LONGEST = 0.1
+#: Milliseconds: no call is late, however long this takes.
+_DAY = 86_400_000
 
 
 def main() -> None:
@@ -55,9 +59,11 @@ def cost(step: str, work: Callable[[], object]) -> None:
     best = float("inf")
     for _ in range(ROUNDS):
         began = time.thread_time()
-        for _ in range(TIMES):
+        for done in range(1, TIMES + 1):
             work()
-        best = min(best, (time.thread_time() - began) / TIMES)
+            if (took := time.thread_time() - began) > LONGEST:
+                break
+        best = min(best, took / done)
     print(f"  {step:58} {best / AT_ONCE * 1e6:7.2f}")
 
 
@@ -124,7 +130,7 @@ def worker(saved: SavedModel, body: bytes) -> None:
     scorer = scoring.Scorer(loaded, max_body=1 << 24)
     reader = protocol.FrameReader(1 << 24)
     frames = b"".join(
-        protocol.frame(protocol.CALL, number, body, time=60_000) for number in range(AT_ONCE)
+        protocol.frame(protocol.CALL, number, body, time=_DAY) for number in range(AT_ONCE)
     )
     cost("worker: cut frames", lambda: reader.feed(frames))
     now = time.monotonic()
