@@ -59,10 +59,11 @@ def cost(step: str, work: Callable[[], object]) -> None:
     best = float("inf")
     for _ in range(ROUNDS):
         began = time.thread_time()
-        for done in range(1, TIMES + 1):
+        took, done = 0.0, 0
+        while done < TIMES and took < LONGEST:
             work()
-            if (took := time.thread_time() - began) > LONGEST:
-                break
+            done += 1
+            took = time.thread_time() - began
         best = min(best, took / done)
     print(f"  {step:58} {best / AT_ONCE * 1e6:7.2f}")
 
