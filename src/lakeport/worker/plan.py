@@ -15,13 +15,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from .numbers import FLOATS, INTEGERS
+from .json_arrays import EXACT, FLOATS, INTEGERS
 
 Row = Sequence[Any]
 
 _NONE: Final = type(None)
-#: From here on an integer may not be a float64 any more.
-_EXACT: Final = 2**53
 _INT32: Final = 2**31
 #: The forms whose value is tensors rather than a frame.
 _TENSOR_FORMS: Final = ("inputs", "instances")
@@ -46,7 +44,7 @@ class Plan(Protocol):
 
     @property
     def numbers(self) -> str | None:
-        """What lists of rows may be read as at once (`numbers.loads`); None: by nothing."""
+        """What lists of rows may be read as at once (`json_arrays.loads`); None: by nothing."""
 
     def take(self, form: str, value: Any) -> Asked | None:
         """`value` is what the body has under `form`; None: MLflow's way. Never raises."""
@@ -233,15 +231,14 @@ def _cast(arrays: list[Any], dtype: str | None) -> Any:
     array = _joined(arrays)
     if dtype == "int32" and (array.min() < -_INT32 or array.max() >= _INT32):
         return None
-    with np.errstate(over="ignore"):
-        return np.array(array, dtype, order="F")
+    return np.array(array, dtype, order="F")
 
 
 def _all_exact(values: Sequence[Any], array: Any) -> bool:
-    """Whether all integers among the values are below _EXACT; `array`: the values as floats."""
-    if np.fmax.reduce(np.abs(array)) < _EXACT:
+    """Whether all integers among the values are below EXACT; `array`: the values as floats."""
+    if np.fmax.reduce(np.abs(array)) < EXACT:
         return True
-    return all(-_EXACT <= value < _EXACT for value in values if type(value) is int)
+    return all(-EXACT <= value < EXACT for value in values if type(value) is int)
 
 
 def _picker(keys: Sequence[Any]) -> Callable[[Any], Row]:
@@ -265,7 +262,8 @@ class Tensor:
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
         self.exact_integers = self.dtype.kind != "f"
-        self.numbers = None if self.exact_integers else FLOATS
+        # For smaller floats an array's numbers could be too large, which numpy would warn of.
+        self.numbers = FLOATS if self.dtype.name in {"float32", "float64"} else None
 
     def take(self, form: str, value: Any) -> Asked | None:
         if form not in _TENSOR_FORMS or type(value) not in {list, np.ndarray}:
@@ -279,8 +277,7 @@ class Tensor:
     def array(self, value: Any) -> Any:
         """None where there are no rows, or the shape is another one."""
         try:
-            with np.errstate(over="ignore"):
-                array = np.array(value, dtype=self.dtype)
+            array = np.array(value, dtype=self.dtype)
         except (ValueError, TypeError, OverflowError):
             return None
         if array.ndim != len(self.shape) or not len(array):

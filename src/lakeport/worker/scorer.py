@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from . import answer_body, chat, model_input, numbers, protocol, refusal, request_body
+from . import answer_body, chat, json_arrays, model_input, protocol, refusal, request_body
 from .batch import groups
 from .call import Call
 from .chat import Dialogue
@@ -35,8 +35,8 @@ class Scorer:
     def __init__(self, model: Model, *, max_body: int) -> None:
         self.model = model
         self.max_body = max_body
-        #: Until the model shows that it is not row-wise.
-        self._merges = model.row_wise
+        #: Calls may share a predict, until the model shows that it is not row-wise.
+        self.merges = model.row_wise
 
     def batch(self, calls: Sequence[Call]) -> Iterator[list[tuple[Call, bytes]]]:
         """The answers to calls, which a row-wise model may share predicts for, as they come."""
@@ -54,7 +54,7 @@ class Scorer:
         for requests in alike.values():
             for group in groups([request.asked.rows for request in requests]):
                 together = requests[group.start : group.stop]
-                if self._merges:
+                if self.merges:
                     yield self._merged(together)
                 else:
                     for request in together:
@@ -157,8 +157,8 @@ class Scorer:
                     return None
                 body = request_body.inflate(body, call.content_encoding, self.max_body)
             fields = None
-            if plan.numbers is not None and len(body) >= numbers.WORTH_IT:
-                fields = numbers.loads(body, plan.numbers)
+            if plan.numbers is not None and len(body) >= json_arrays.WORTH_IT:
+                fields = json_arrays.loads(body, plan.numbers)
             if fields is None:
                 fields = request_body.loads(body, exact_integers=plan.exact_integers)
             document = None
@@ -187,7 +187,7 @@ class Scorer:
                 return _answers(requests, predictions, elapsed)
         except answer_body.NotRowWise:
             say("the model gave no answer for each row: its requests are not merged any more")
-            self._merges = False
+            self.merges = False
             return [answer for request in requests for answer in self._merged([request])]
         except BaseException as error:  # noqa: BLE001  a bad request fails alone, with its own answer
             if len(requests) == 1:

@@ -137,7 +137,9 @@ class Server:
 
     def _compute_batch(self) -> None:
         works: dict[Call, Connection] = {}
-        while self._waiting and len(works) < MAX_REQUESTS:
+        # Where each has a predict of its own, the loop looks between two for who has gone.
+        most = MAX_REQUESTS if self._scorer.merges else 1
+        while self._waiting and len(works) < most:
             connection, call = self._waiting.popleft()
             if call.cancelled:
                 connection.calls.pop(call.id, None)

@@ -84,19 +84,20 @@ def _signed(pyfunc: PyFuncModel) -> Callable[..., Any]:
     once: MLflow asks for both at each predict, which takes longer than a small one itself."""
     impl = pyfunc._model_impl
     if type(impl).__name__ != "_PythonModelPyfuncWrapper":
-        return _Signed(pyfunc._predict_fn, pyfunc._predict_fn)
+        return _Signed(pyfunc._predict_fn)
     impl = copy.copy(impl)
     impl.python_model = _Author(impl.python_model)
-    called = getattr(impl, pyfunc._predict_fn.__name__)
-    return _Signed(called, called)
+    return _Signed(getattr(impl, pyfunc._predict_fn.__name__))
 
 
 class _Signed:
     """A callable that knows its signature."""
 
-    def __init__(self, like: Callable[..., Any], called: Callable[..., Any]) -> None:
-        """`like`: whose signature it is."""
-        self.__signature__ = inspect.signature(like)
+    def __init__(
+        self, called: Callable[..., Any], *, like: Callable[..., Any] | None = None
+    ) -> None:
+        """`like`: whose signature it is, if not its own."""
+        self.__signature__ = inspect.signature(like or called)
         self._called = called
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +109,7 @@ class _Author:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.predict = _Signed(model.predict, self._predict)
+        self.predict = _Signed(self._predict, like=model.predict)
 
     def _predict(self, *args: Any, **kwargs: Any) -> Any:
         # Looked up at each call: a model may put another in its place.

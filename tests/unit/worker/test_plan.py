@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array, Object, Property
 from pandas.testing import assert_frame_equal
 
-from lakeport.worker import model_input, numbers, request_body, unchecked
+from lakeport.worker import json_arrays, model_input, request_body, unchecked
 from lakeport.worker.frames import frame_of
 from lakeport.worker.plan import Columns, Floats, Plan, Tensor, Tensors, plan_of
 
@@ -83,7 +83,7 @@ def read(draw: st.DrawFn, plan: Plan, form: str, value: Any) -> Any:
     body = text_of({form: value})
     found = None
     if plan.numbers is not None and draw(st.booleans()):
-        found = numbers.loads(body, plan.numbers)
+        found = json_arrays.loads(body, plan.numbers)
     if found is None:
         found = request_body.loads(body, exact_integers=plan.exact_integers)
     return found[form]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakeport.worker import numbers, protocol
+from lakeport.worker import json_arrays, protocol
 from tests.unit.worker import planned
 from tests.unit.worker.planned import COLUMNS
 from tests.unit.worker.scoring import Pair, Reply
@@ -149,7 +149,7 @@ def test_models_answer_as_by_mlflow(
     data: st.DataObject,
 ) -> None:
     """`at_once`: whether numbers are read as if the body were a large one."""
-    monkeypatch.setattr(numbers, "WORTH_IT", 0 if at_once else math.inf)
+    monkeypatch.setattr(json_arrays, "WORTH_IT", 0 if at_once else math.inf)
     names = COLUMNS[:2] if name == "onnx_inputs" else COLUMNS
     asked = data.draw(st.lists(bodies(names), min_size=1, max_size=4))
     texts = [json.dumps(body).encode() for body in asked]

@@ -36,7 +36,7 @@ INTEGERS: Final = "i"
 
 _DTYPES: Final = {FLOATS: np.dtype("float64"), INTEGERS: np.dtype("int64")}
 #: From here on an integer may not be a float64 any more.
-_EXACT: Final = 2**53
+EXACT: Final = 2**53
 #: Lists in each other: videos in rows have five. A step is a look through the whole text.
 _DEEPEST: Final = 8
 _OPENING: Final = re.compile(rb"\[[ \t\r\n]*\[")
@@ -49,8 +49,8 @@ _PLACE_JSON: Final = b'"%s"' % _PLACE.encode()
 
 def loads(body: bytes, kind: str) -> Any:
     """The body's value, in which its nested list of numbers is one array of dtype float64 or int64,
-    by `kind`: FLOATS or INTEGERS. None where there is no such list alone, or no certainty that the
-    array has the very values of the list. Raises Refusal 400 for a body that is no JSON."""
+    by `kind`: FLOATS or INTEGERS. None where there is no such list alone, no certainty that the
+    array has the very values of the list, or no JSON. Never raises."""
     if simdjson is None or (start := _OPENING.search(body)) is None:
         return None
     text = _text(body, start.start())
@@ -101,7 +101,7 @@ def _array(text: bytes, kind: str) -> Any:
         array = np.frombuffer(read, _DTYPES[kind])
     except (ValueError, TypeError, RuntimeError):  # by what is wrong with it
         return None
-    if kind == FLOATS and not np.abs(array).max(initial=0) < _EXACT:
+    if kind == FLOATS and not np.abs(array).max(initial=0) < EXACT:
         return None  # an integer of this size may have been rounded
     return array
 

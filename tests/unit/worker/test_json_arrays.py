@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakeport.worker import numbers, request_body
+from lakeport.worker import json_arrays, request_body
 from lakeport.worker.plan import Columns, Tensor
 
 BOUNDED = settings(max_examples=250, deadline=None, derandomize=True)
@@ -32,6 +32,11 @@ ODD = st.sampled_from(
         *[str(2**64), str(2**53), str(10**30), "[1]", "[]", "{}"],
         *["", "01", "1.", "+1", "1 2", "--1", "1e", "e", "[[", "]]"],
     ]
+)
+KINDS = pytest.mark.parametrize(
+    ("kind", "values"),
+    [(json_arrays.FLOATS, FLOATS), (json_arrays.INTEGERS, INTEGERS)],
+    ids=["f", "i"],
 )
 SPACE = st.sampled_from(["", "", " ", "\n", "\t ", "\r\n"])
 #: Around the list: in its form and beside it.
@@ -71,7 +76,7 @@ def lists(draw: st.DrawFn, values: st.SearchStrategy[str], *, odd: bool) -> str:
 def compare(read: Any, ordinary: Any, kind: str) -> None:
     """Whether both are the same, but for arrays in place of lists."""
     if isinstance(read, np.ndarray):
-        assert read.dtype == ("float64" if kind == numbers.FLOATS else "int64")
+        assert read.dtype == ("float64" if kind == json_arrays.FLOATS else "int64")
         assert json.dumps(read.tolist()) == json.dumps(np.array(ordinary, read.dtype).tolist())
     elif isinstance(read, dict):
         assert read.keys() == ordinary.keys()
@@ -81,9 +86,7 @@ def compare(read: Any, ordinary: Any, kind: str) -> None:
         assert json.dumps(read) == json.dumps(ordinary)
 
 
-@pytest.mark.parametrize(
-    ("kind", "values"), [(numbers.FLOATS, FLOATS), (numbers.INTEGERS, INTEGERS)], ids=["f", "i"]
-)
+@KINDS
 @BOUNDED
 @given(data=st.data())
 def test_what_is_read_at_once_is_what_is_read_one_by_one(
@@ -91,7 +94,7 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(
 ) -> None:
     body = data.draw(st.sampled_from(AROUND)).format(data.draw(lists(values, odd=False))).encode()
 
-    read = numbers.loads(body, kind)
+    read = json_arrays.loads(body, kind)
 
     assert read is not None
     assert not any(
@@ -100,9 +103,7 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(
     compare(read, request_body.loads(body), kind)
 
 
-@pytest.mark.parametrize(
-    ("kind", "values"), [(numbers.FLOATS, FLOATS), (numbers.INTEGERS, INTEGERS)], ids=["f", "i"]
-)
+@KINDS
 @BOUNDED
 @given(data=st.data())
 def test_what_is_odd_is_never_read_as_something_else(
@@ -118,7 +119,7 @@ def test_what_is_odd_is_never_read_as_something_else(
         )
     body = text.encode()
 
-    read = numbers.loads(body, kind)
+    read = json_arrays.loads(body, kind)
 
     if read is not None:
         compare(read, request_body.loads(body), kind)
@@ -146,17 +147,17 @@ def test_what_is_odd_is_never_read_as_something_else(
     ],
 )
 def test_these_are_left_to_the_ordinary_way(text: str) -> None:
-    assert numbers.loads(text.encode(), numbers.FLOATS) is None
+    assert json_arrays.loads(text.encode(), json_arrays.FLOATS) is None
 
 
 def test_a_number_with_a_fraction_is_no_integer() -> None:
-    assert numbers.loads(b'{"inputs": [[1.0, 2]]}', numbers.INTEGERS) is None
+    assert json_arrays.loads(b'{"inputs": [[1.0, 2]]}', json_arrays.INTEGERS) is None
 
 
 def test_without_simdjson_all_is_read_in_the_ordinary_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numbers, "simdjson", None)
+    monkeypatch.setattr(json_arrays, "simdjson", None)
 
-    assert numbers.loads(b'{"inputs": [[1, 2]]}', numbers.FLOATS) is None
+    assert json_arrays.loads(b'{"inputs": [[1, 2]]}', json_arrays.FLOATS) is None
 
 
 @pytest.mark.parametrize("there", ["None", "types.ModuleType('simdjson')"])
@@ -182,7 +183,7 @@ def test_a_plan_makes_of_an_array_what_it_makes_of_rows(
     plan = Columns([("a", kind), ("b", kind)])
     rows: list[list[Any]] = [[value, 1], [2, 3]]
     assert plan.numbers is not None
-    read = numbers.loads(
+    read = json_arrays.loads(
         json.dumps({"dataframe_split": {"columns": ["b", "a"], "data": rows}}).encode(),
         plan.numbers,
     )
@@ -205,7 +206,9 @@ def test_a_plan_makes_of_an_array_what_it_makes_of_rows(
 
 def test_a_tensor_takes_an_array() -> None:
     tensor = Tensor("float32", (-1, 2, 2))
-    read = numbers.loads(b'{"inputs": [[[1, 2], [3, 4]], [[5, 6], [7, 0.1]]]}', numbers.FLOATS)
+    read = json_arrays.loads(
+        b'{"inputs": [[[1, 2], [3, 4]], [[5, 6], [7, 0.1]]]}', json_arrays.FLOATS
+    )
 
     asked = tensor.take("inputs", read["inputs"])
 
